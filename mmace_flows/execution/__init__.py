@@ -1,0 +1,1 @@
+"""Settings, stores, embedded MongoDB, workers, run and resume."""

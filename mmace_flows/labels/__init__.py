@@ -1,0 +1,1 @@
+"""Where energies come from: the engine-neutral label document and its Makers."""

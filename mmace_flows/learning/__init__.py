@@ -1,0 +1,1 @@
+"""Data sets, training jobs, the active-learning loop and its LoopState."""

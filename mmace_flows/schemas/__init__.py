@@ -1,0 +1,1 @@
+"""One pydantic document per kind of result; every field described with its unit."""

@@ -1,0 +1,1 @@
+"""Where candidates come from: base cells, distortions, magnetic states, Metropolis rattling."""

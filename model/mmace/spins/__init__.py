@@ -1,0 +1,1 @@
+"""Spin physics on a potential: relaxation of moments, Monte Carlo, exchange."""
