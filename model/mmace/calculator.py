@@ -1,0 +1,121 @@
+"""ASE calculator with moments fixed or relaxed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from mmace.checkpoint import load
+from mmace.errors import UserError, unknown_key_message
+from mmace.graph import build_graph, vector_moments
+from mmace.potential import Potential
+from mmace.spins.relax import relax_moments
+
+logger = logging.getLogger(__name__)
+
+
+class MagneticCalculator(Calculator):
+    """Energies, forces, stress, moments and magnetic forces of a potential.
+
+    Moments are the atoms' initial magnetic moments, (N,) meaning along z, or (N,3), in μB.
+
+    Parameters
+    ----------
+    model: a `Potential` or the path of a checkpoint.
+    moments: ``fixed`` takes the moments as they are. ``relaxed`` minimises the energy over them first and takes the
+        result as the next start (as long as the initial moments are not changed); options are those of
+        `mmace.spins.relax.relax_moments`, for example ``mode="collinear"``.
+
+    Results: energy and free_energy (eV), energies (N,), forces (N,3) eV/Å, stress (6,) eV/Å³ in ASE's order and sign,
+    magmoms (N,3) μB, magnetic_forces (N,3) eV/μB.
+
+    Raises UserError for an element the model does not know.
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "magmoms",
+        "magnetic_forces",
+    ]
+
+    def __init__(self, model: Potential | str | Path, moments: str = "fixed", **relax_options: Any) -> None:
+        super().__init__()
+        if moments not in ("fixed", "relaxed"):
+            raise UserError(unknown_key_message(moments, ("fixed", "relaxed"), "MagneticCalculator: moments"))
+        if relax_options and moments == "fixed":
+            raise UserError(
+                f"MagneticCalculator: {', '.join(relax_options)} only mean something with moments='relaxed'"
+            )
+        self.model = model if isinstance(model, Potential) else load(model)
+        self.moments = moments
+        self.relax_options = relax_options
+        self.last_relaxation: Any = None
+        self._start: np.ndarray | None = None
+        self._warned: set[str] = set()
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute everything at once; called by ASE."""
+        super().calculate(atoms, properties or ["energy"], system_changes)
+        assert self.atoms is not None
+        if "stress" in (properties or []) and not all(self.atoms.pbc):
+            raise PropertyNotImplementedError("stress needs a cell that is periodic in three directions")
+        config = self.model.config
+        work = self.atoms.copy()
+        start = vector_moments(work)
+        work.arrays.pop("initial_magmoms", None)
+        work.set_initial_magnetic_moments(start)
+        if self.moments == "relaxed":
+            if self._start is not None and np.array_equal(self._start, start) and self.last_relaxation is not None:
+                work.set_initial_magnetic_moments(self.last_relaxation.magmoms)
+            self._start = start
+            self.last_relaxation = relax_moments(self.model, work, **self.relax_options)[0]
+            if not self.last_relaxation.converged:
+                logger.warning("moment relaxation %s", self.last_relaxation.message)
+            work.set_initial_magnetic_moments(self.last_relaxation.magmoms)
+        self._warn_beyond_range(work)
+        graph = build_graph(work, config.elements, config.r_max, dtype=config.torch_dtype)
+        graph = graph.to(device=next(self.model.parameters()).device)
+        out = self.model(graph, stress=all(work.pbc))
+        energy = float(out["energy"])
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": out["node_energy"].cpu().numpy(),
+            "forces": out["forces"].cpu().numpy(),
+            "magmoms": vector_moments(work),
+            "magnetic_forces": out["magnetic_forces"].cpu().numpy(),
+        }
+        if "stress" in out:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].cpu().numpy())
+
+    def _warn_beyond_range(self, atoms: Atoms) -> None:
+        """Say once per element when a moment is larger than anything the model was made for."""
+        if not self.model.config.rules.magnetic:
+            return
+        lengths = np.linalg.norm(vector_moments(atoms), axis=1)
+        for element in set(atoms.get_chemical_symbols()) - self._warned:
+            largest = lengths[[symbol == element for symbol in atoms.get_chemical_symbols()]].max()
+            limit = self.model.config.m_max_of(element)
+            if largest > limit:
+                self._warned.add(element)
+                logger.warning(
+                    "%s has a moment of %.2f μB, beyond the model's range of %.2f μB; a rising wall is added there",
+                    element,
+                    largest,
+                    limit,
+                )

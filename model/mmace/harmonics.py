@@ -1,0 +1,64 @@
+"""Real spherical and solid harmonics, by recursion with Clebsch–Gordan coefficients.
+
+The order within a degree is e3nn's (degree 1 is x, y, z) and the norm is "component": on the unit sphere the squares of
+the 2l+1 components add up to 2l+1. Solid harmonics are |v|^l Y_l(v/|v|), homogeneous polynomials of v: smooth at v = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@cache
+def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
+    """Real Wigner 3j symbols [2l1+1, 2l2+1, 2l3+1], e3nn's convention, float64."""
+    from e3nn import o3
+
+    return o3.wigner_3j(l1, l2, l3, dtype=torch.float64).numpy()
+
+
+@cache
+def _recursion(degree: int) -> np.ndarray:
+    """Matrix [(2l-1)·3, 2l+1] that takes S_{l-1} ⊗ v to S_l."""
+    coupling = wigner_3j(degree - 1, 1, degree).reshape(-1, 2 * degree + 1)
+    # The norm follows from one direction: all components at z, |S_l(z)|² = 2l+1.
+    lower = np.array([1.0])
+    z = np.array([0.0, 0.0, 1.0])
+    for step in range(1, degree):
+        lower = np.outer(lower, z).reshape(-1) @ _recursion(step)
+    raw = np.outer(lower, z).reshape(-1) @ coupling
+    scale = math.sqrt(2 * degree + 1) / np.linalg.norm(raw)
+    # e3nn's wigner_3j has a free sign; fix it so that S_l agrees with e3nn's spherical harmonics (positive along y).
+    y = np.array([0.0, 1.0, 0.0])
+    lower_y = np.array([1.0])
+    for step in range(1, degree):
+        lower_y = np.outer(lower_y, y).reshape(-1) @ _recursion(step)
+    sign = np.sign((np.outer(lower_y, y).reshape(-1) @ coupling)[degree])
+    return coupling * scale * sign
+
+
+class SolidHarmonics(nn.Module):
+    """S_l(v) = |v|^l Y_l(v/|v|) for l = 0..l_max, concatenated: [..., 3] → [..., (l_max+1)²].
+
+    Of unit vectors this gives the spherical harmonics Y_l.
+    """
+
+    def __init__(self, l_max: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.l_max = l_max
+        for degree in range(1, l_max + 1):
+            matrix = torch.tensor(_recursion(degree), dtype=dtype)
+            self.register_buffer(f"recursion_{degree}", matrix, persistent=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """``vectors`` [M, 3] → [M, (l_max+1)²]."""
+        blocks = [torch.ones_like(vectors[:, :1])]
+        for degree in range(1, self.l_max + 1):
+            outer = (blocks[-1].unsqueeze(-1) * vectors.unsqueeze(-2)).reshape(vectors.shape[0], -1)
+            blocks.append(outer @ getattr(self, f"recursion_{degree}"))
+        return torch.cat(blocks, dim=-1)

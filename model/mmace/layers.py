@@ -1,0 +1,300 @@
+"""The steps of one layer: edge message, many-body product, own moment.
+
+Node features of one irrep are tensors [dim, N, K]: components first, so that picking components copies whole rows.
+K is the number of channels. E = N·M edges in the padded layout of `mmace.graph`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, products, symmetric_product
+from mmace.radial import MLP
+
+Features = dict[Irrep, Tensor]
+
+
+def _normal(generator: torch.Generator, dtype: torch.dtype, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape, generator=generator, dtype=dtype))
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One way from (l1 of the edge, l'' of the sender's moment, a feature of the sender) to a block of A."""
+
+    source: Irrep
+    target: Irrep
+    position_path: int  # index of the radial function P
+    moment_path: int  # index of the radial function K
+    geometry: np.ndarray  # [(l_pos+1)²·(l_mag+1)², dim source · dim target]
+
+
+def _message_paths(
+    rules: SymmetryRules, sources: Sequence[Irrep], l_pos: int, l_mag: int
+) -> tuple[list[_Path], int, int]:
+    """All paths of [15, 16] (soc, paper), [E2–E4] (nonsoc) or plain MACE (none), and the numbers of P and K functions."""
+    position_keys: dict[tuple, int] = {}
+    moment_keys: dict[tuple, int] = {}
+    paths = []
+    top = (l_pos, l_mag) if rules.factors == 2 else (l_pos,)
+    rows_y, rows_r = (l_pos + 1) ** 2, (l_mag + 1) ** 2
+    for source in sources:
+        for l1 in range(l_pos + 1):
+            for middle in products(rules.position(l1), source, top):
+                p = position_keys.setdefault((l1, source, middle), len(position_keys))
+                first = clebsch_gordan(rules.position(l1).degrees, source.degrees, middle.degrees)
+                for l2 in range(l_mag + 1):
+                    moment = rules.moment(l2)
+                    for target in products(moment, middle, top):
+                        q = moment_keys.setdefault((middle, l2, target), len(moment_keys))
+                        second = clebsch_gordan(middle.degrees, moment.degrees, target.degrees)
+                        tensor = np.einsum("yac,crb->yrab", first, second)
+                        full = np.zeros((rows_y, rows_r, source.dim, target.dim))
+                        full[l1**2 : (l1 + 1) ** 2, l2**2 : (l2 + 1) ** 2] = tensor
+                        geometry = full.reshape(rows_y * rows_r, -1)
+                        paths.append(_Path(source, target, p, q, geometry))
+    paths.sort(key=lambda path: (path.target.time < 0, path.target.degrees, path.source))
+    return paths, len(position_keys), len(moment_keys)
+
+
+class EdgeMessage(nn.Module):
+    """A_i = Σ_j φ'_ji [13–18], density-normalised.
+
+    The two Clebsch–Gordan steps [15, 16] are merged into one constant tensor per path. Everything angular is then free
+    of the channel: a geometry tensor G[edge, path, m, m'] meets one weight P·K[edge, path, channel], and the sum over
+    neighbours and paths is a batched matrix product per block.
+    """
+
+    def __init__(
+        self,
+        rules: SymmetryRules,
+        sources: Sequence[Irrep],
+        channels: int,
+        l_pos: int,
+        l_mag: int,
+        num_bessel: int,
+        num_chebyshev: int,
+        radial_hidden: Sequence[int],
+        density_normalization: bool,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.magnetic = rules.magnetic
+        paths, self.num_position, self.num_moment = _message_paths(
+            rules, sources, l_pos, l_mag if rules.magnetic else 0
+        )
+        self.groups: list[tuple[Irrep, list[_Path]]] = []
+        for path in paths:
+            if not self.groups or self.groups[-1][0] != path.target:
+                self.groups.append((path.target, []))
+            self.groups[-1][1].append(path)
+        self.blocks = tuple(target for target, _ in self.groups)
+        constants = np.concatenate([path.geometry for path in paths], axis=1)
+        self.register_buffer("geometry", torch.tensor(constants, dtype=dtype), persistent=False)
+        inputs = num_bessel + (num_chebyshev if rules.magnetic else 0)
+        self.num_bessel = num_bessel
+        sizes = [inputs, *radial_hidden]
+        self.radial_position = MLP([*sizes, self.num_position * channels], generator, dtype)
+        if rules.magnetic:
+            self.radial_moment = MLP([*sizes, self.num_moment * channels], generator, dtype)
+        self.density = MLP([num_bessel, 16, 1], generator, dtype) if density_normalization else None
+        self.register_buffer("average_neighbors", torch.tensor(1.0, dtype=dtype))
+
+    def forward(
+        self,
+        features: Features,  # of the senders, {irrep: [dim, N, K]}
+        harmonics: Tensor,  # [E, (l_pos+1)²]
+        solid: Tensor,  # [N, (l_mag+1)²] R_l(m)
+        bessel: Tensor,  # [E, num_bessel] J
+        chebyshev: Tensor,  # [N, num_chebyshev] T
+        cut: Tensor,  # [E] envelope
+        senders: Tensor,  # [N, M]
+    ) -> list[Tensor]:
+        """Blocks of A in the order of ``self.blocks``, each [dim, N, K]."""
+        nodes, width = senders.shape
+        edges = nodes * width
+        flat = senders.reshape(-1)
+        # P and K do not vanish at r_max, because T does not: the envelope once on the product makes the message vanish.
+        if self.magnetic:
+            inputs = torch.cat([bessel, chebyshev.index_select(0, flat)], dim=1)
+            angular = (harmonics.unsqueeze(2) * solid.index_select(0, flat).unsqueeze(1)).reshape(edges, -1)
+            moment = self.radial_moment(inputs).reshape(edges, self.num_moment, self.channels).unbind(1)
+        else:
+            inputs, angular, moment = bessel, harmonics, None
+        position = (self.radial_position(inputs) * cut.unsqueeze(1)).reshape(edges, self.num_position, self.channels)
+        position_functions = position.unbind(1)
+        sent = {
+            irrep: tensor.index_select(1, flat).permute(1, 0, 2)  # [E, dim, K]
+            for irrep, tensor in features.items()
+        }
+        geometry = (angular @ self.geometry).split(
+            [sum(path.source.dim for path in paths) * target.dim for target, paths in self.groups], dim=1
+        )
+        scale = 1.0 / self.average_neighbors
+        if self.density is not None:
+            density = torch.tanh(self.density(bessel).squeeze(1) ** 2) * cut
+            scale = 1.0 / (1.0 + density.reshape(nodes, width).sum(1))
+        out = []
+        for (target, paths), block in zip(self.groups, geometry, strict=True):
+            weights = []
+            for path in paths:
+                weight = position_functions[path.position_path]
+                if moment is not None:
+                    weight = weight * moment[path.moment_path]
+                weights.append(weight.unsqueeze(1) * sent[path.source])  # [E, dim source, K]
+            summed = sum(path.source.dim for path in paths)
+            left = block.reshape(nodes, width * summed, target.dim).transpose(1, 2)
+            right = torch.cat(weights, dim=1).reshape(nodes, width * summed, self.channels)
+            message = torch.bmm(left, right) / math.sqrt(len(paths))  # [N, dim, K]
+            if isinstance(scale, Tensor) and scale.ndim == 1:
+                message = message * scale[:, None, None]
+            else:
+                message = message * scale
+            out.append(message.transpose(0, 1))
+        return out
+
+
+class ManyBodyProduct(nn.Module):
+    """μ_i: products of A up to the correlation order, coupled and mixed per element [19, 20].
+
+    Works on the unique monomials of the components: rows of A are multiplied, and one matrix of generalised
+    Clebsch–Gordan coefficients turns monomials into couplings.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Irrep],
+        outputs: Sequence[Irrep],
+        channels: int,
+        correlation: int,
+        num_elements: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.blocks, self.outputs, self.correlation = tuple(blocks), tuple(outputs), correlation
+        self.mix = nn.ParameterList(_normal(generator, dtype, channels, channels) for _ in blocks)
+        self.weights = nn.ParameterDict()
+        self.rows: dict[int, list[tuple[Irrep, int]]] = {}
+        for order in range(1, correlation + 1):
+            bases = [(out, symmetric_product(self.blocks, order, out)) for out in self.outputs]
+            index: dict[tuple[int, ...], int] = {}
+            for _, basis in bases:
+                for monomial in basis.monomials.tolist():
+                    index.setdefault(tuple(monomial), len(index))
+            self.rows[order] = [(out, basis.coefficients.shape[0]) for out, basis in bases]
+            if not index:
+                continue
+            matrices = []
+            for out, basis in bases:
+                matrix = np.zeros((basis.coefficients.shape[0] * out.dim, len(index)))
+                columns = [index[tuple(monomial)] for monomial in basis.monomials.tolist()]
+                # components before couplings, so that the result splits into [dim, couplings, ...]
+                matrix[:, columns] = basis.coefficients.transpose(1, 0, 2).reshape(matrix.shape[0], -1)
+                matrices.append(matrix)
+            self.register_buffer(
+                f"coefficients_{order}", torch.tensor(np.concatenate(matrices), dtype=dtype), persistent=False
+            )
+            factors = np.array(list(index), dtype=np.int64)
+            for position in range(order):
+                factor = torch.from_numpy(factors[:, position].copy())
+                self.register_buffer(f"factor_{order}_{position}", factor, persistent=False)
+            for number, (_, basis) in enumerate(bases):
+                couplings = basis.coefficients.shape[0]
+                if couplings:
+                    self.weights[f"{order}_{number}"] = _normal(generator, dtype, num_elements, couplings, channels)
+
+    def forward(self, blocks: list[Tensor], species: Tensor) -> Features:
+        """``blocks`` of A, each [dim, N, K]; ``species`` [N] → {irrep: [dim, N, K]}."""
+        channels = blocks[0].shape[-1]
+        nodes = blocks[0].shape[1]
+        mixed = torch.cat([block @ (w / math.sqrt(channels)) for block, w in zip(blocks, self.mix, strict=True)])
+        rows = mixed.reshape(mixed.shape[0], nodes * channels)
+        out: Features = {}
+        for order in range(1, self.correlation + 1):
+            if not hasattr(self, f"coefficients_{order}"):
+                continue
+            products_ = rows.index_select(0, getattr(self, f"factor_{order}_0"))
+            for position in range(1, order):
+                products_ = products_ * rows.index_select(0, getattr(self, f"factor_{order}_{position}"))
+            coupled = (getattr(self, f"coefficients_{order}") @ products_).split(
+                [irrep.dim * couplings for irrep, couplings in self.rows[order]]
+            )
+            for number, ((irrep, couplings), part) in enumerate(zip(self.rows[order], coupled, strict=True)):
+                if not couplings:
+                    continue
+                weight = self.weights[f"{order}_{number}"].index_select(0, species).transpose(0, 1)
+                terms = part.reshape(irrep.dim, couplings, nodes, channels)
+                value = (terms * weight).sum(1) / math.sqrt(couplings)
+                out[irrep] = out[irrep] + value if irrep in out else value
+        for irrep in self.outputs:
+            if irrep not in out:
+                out[irrep] = rows.new_zeros(irrep.dim, nodes, channels)
+        return out
+
+
+class OwnMoment(nn.Module):
+    """μ̃_i = Σ CG · MLP(T_i) · R_l(m_i) · μ_i [21, 22], projected to the hidden irreps only after the coupling.
+
+    μ carries degrees up to l_mag here: cut to scalars before it meets R_l(m_i), the term m_i·m_j would be lost.
+    """
+
+    def __init__(
+        self,
+        rules: SymmetryRules,
+        inputs: Sequence[Irrep],
+        outputs: Sequence[Irrep],
+        channels: int,
+        l_mag: int,
+        num_chebyshev: int,
+        num_elements: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.channels, self.num_elements = channels, num_elements
+        self.paths: list[tuple[int, Irrep, Irrep]] = [
+            (degree, source, target)
+            for target in outputs
+            for degree in range(l_mag + 1)
+            for source in inputs
+            if couples(rules.moment(degree), source, target)
+        ]
+        for number, (degree, source, target) in enumerate(self.paths):
+            tensor = clebsch_gordan(rules.moment(degree).degrees, source.degrees, target.degrees)
+            self.register_buffer(f"coupling_{number}", torch.tensor(tensor, dtype=dtype), persistent=False)
+        self.radial = MLP([num_chebyshev + num_elements, 64, len(self.paths) * channels], generator, dtype)
+
+    @staticmethod
+    def needed(rules: SymmetryRules, hidden: Sequence[Irrep], l_mag: int) -> list[Irrep]:
+        """Irreps that μ must carry so that each R_l(m_i) reaches each hidden irrep."""
+        top = max(l_mag, max(irrep.degrees[0] for irrep in hidden))
+        tops = (top, l_mag) if rules.factors == 2 else (top,)
+        found = list(hidden)
+        for target in hidden:
+            for degree in range(l_mag + 1):
+                for irrep in products(rules.moment(degree), target, tops):
+                    if irrep not in found:
+                        found.append(irrep)
+        return found
+
+    def forward(self, features: Features, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Features:
+        """μ as {irrep: [dim, N, K]}, ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ as {irrep: [dim, N, K]}."""
+        element = nn.functional.one_hot(species, self.num_elements).to(chebyshev.dtype)
+        radial = self.radial(torch.cat([chebyshev, element], dim=1))
+        weights = radial.reshape(-1, len(self.paths), self.channels).unbind(1)
+        out: Features = {}
+        for number, (degree, source, target) in enumerate(self.paths):
+            moment = solid[:, degree**2 : (degree + 1) ** 2]
+            matrix = torch.einsum("na,abc->nbc", moment, getattr(self, f"coupling_{number}"))
+            value = torch.einsum("nbc,bnk->cnk", matrix, features[source]) * weights[number]
+            out[target] = out[target] + value if target in out else value
+        return out

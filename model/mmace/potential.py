@@ -1,0 +1,242 @@
+"""The potential: energy and its derivatives. One class for all symmetries, with moments or without.
+
+Numbers in brackets are the equations of arXiv 2604.08143; `docs/potential.md` tells them in full.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mmace.config import PotentialConfig
+from mmace.coupling import Irrep
+from mmace.errors import UserError
+from mmace.graph import Graph
+from mmace.harmonics import SolidHarmonics
+from mmace.layers import EdgeMessage, Features, ManyBodyProduct, OwnMoment
+from mmace.radial import MLP, BesselBasis, MomentRange, chebyshev, envelope
+
+
+class Layer(nn.Module):
+    """One message-passing layer [13–23]: senders' features in, updated features out."""
+
+    def __init__(
+        self,
+        config: PotentialConfig,
+        sources: list[Irrep],
+        outputs: list[Irrep],
+        residual: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        rules, channels, dtype = config.rules, config.channels, config.torch_dtype
+        self.outputs = outputs
+        self.message = EdgeMessage(
+            rules,
+            sources,
+            channels,
+            config.l_pos,
+            config.l_mag,
+            config.num_bessel,
+            config.num_chebyshev,
+            config.radial_hidden,
+            config.density_normalization,
+            generator,
+            dtype,
+        )
+        coupled = OwnMoment.needed(rules, outputs, config.l_mag) if rules.magnetic else outputs
+        elements = len(config.elements)
+        self.product = ManyBodyProduct(
+            self.message.blocks, coupled, channels, config.correlation, elements, generator, dtype
+        )
+        self.own = (
+            OwnMoment(rules, coupled, outputs, channels, config.l_mag, config.num_chebyshev, elements, generator, dtype)
+            if rules.magnetic
+            else None
+        )
+
+        def matrices(*shape: int) -> nn.ParameterList:
+            return nn.ParameterList(
+                nn.Parameter(torch.randn(*shape, generator=generator, dtype=dtype)) for _ in outputs
+            )
+
+        self.mix = matrices(channels, channels)
+        self.mix_own = matrices(channels, channels) if self.own is not None else None
+        self.kept = [irrep in sources for irrep in outputs]
+        self.self_weight = matrices(elements, channels, channels) if residual else None
+
+    def forward(
+        self,
+        features: Features,
+        harmonics: Tensor,
+        solid: Tensor,
+        bessel: Tensor,
+        cheb: Tensor,
+        cut: Tensor,
+        graph: Graph,
+    ) -> Features:
+        """All features {irrep: [dim, N, K]}; the other arguments as in `EdgeMessage.forward`."""
+        blocks = self.message(features, harmonics, solid, bessel, cheb, cut, graph.senders)
+        mu = self.product(blocks, graph.species)
+        own = self.own(mu, solid, cheb, graph.species) if self.own is not None else None
+        updated: Features = {}
+        for number, irrep in enumerate(self.outputs):
+            norm = 1.0 / math.sqrt(mu[irrep].shape[-1])
+            value = mu[irrep] @ (self.mix[number] * norm)
+            if own is not None and self.mix_own is not None and irrep in own:
+                value = value + own[irrep] @ (self.mix_own[number] * norm)
+            if self.self_weight is not None and self.kept[number]:
+                weight = self.self_weight[number].index_select(0, graph.species) * norm
+                value = value + torch.einsum("dnk,nkl->dnl", features[irrep], weight)
+            updated[irrep] = value
+        return updated
+
+
+class Potential(nn.Module):
+    """Equivariant message-passing potential with atomic moments as inputs.
+
+    E = Σ_i [ scale · Σ_t readout_t(h_i^{t+1}) + E0(Z_i) + wall(|m_i|) ]      [24–26]
+
+    An isolated atom has no messages, so that its interaction energy is exactly zero: the first layer has no residual
+    and nothing has a bias. Raises UserError for configurations that make no sense.
+    """
+
+    def __init__(self, config: PotentialConfig) -> None:
+        super().__init__()
+        self.config = config
+        dtype, channels = config.torch_dtype, config.channels
+        generator = torch.Generator().manual_seed(config.seed)
+        elements = len(config.elements)
+        scalar = config.rules.position(0)
+        self.scalar = scalar
+        self.embedding = nn.Parameter(torch.randn(elements, channels, generator=generator, dtype=dtype))
+        self.harmonics = SolidHarmonics(config.l_pos, dtype)
+        self.bessel = BesselBasis(config.r_max, config.num_bessel, dtype)
+        self.solid = SolidHarmonics(config.l_mag, dtype)
+        self.moment_range = MomentRange(
+            torch.tensor([config.m_max_of(element) for element in config.elements], dtype=dtype), config.moment_wall
+        )
+        self.layers = nn.ModuleList()
+        self.readouts = nn.ModuleList()
+        sources = [scalar]
+        for number in range(config.num_layers):
+            last = number == config.num_layers - 1
+            outputs = [scalar] if last else config.hidden_irreps
+            self.layers.append(Layer(config, sources, outputs, residual=number > 0, generator=generator))
+            sizes = [channels, config.readout_hidden] if last else [channels]
+            self.readouts.append(MLP([*sizes, len(config.heads)], generator, dtype))
+            sources = outputs
+        self.register_buffer("atomic_energies", torch.zeros(len(config.heads), elements, dtype=dtype))
+        self.register_buffer("energy_scale", torch.ones((), dtype=dtype))
+
+    # -- quantities set from data --------------------------------------------------------------------------------
+
+    def set_atomic_energies(self, energies: dict[str, float], head: str | None = None) -> None:
+        """E0 per element, eV, for one head (default: the first)."""
+        row = self.config.heads.index(head) if head else 0
+        for element, energy in energies.items():
+            if element not in self.config.elements:
+                raise UserError(f"atomic energies: the model does not know {element}")
+            self.atomic_energies[row, self.config.elements.index(element)] = energy
+
+    def set_energy_scale(self, scale: float) -> None:
+        """Scale of the interaction energy, eV; usually the root mean square of the training forces in eV/Å."""
+        self.energy_scale.fill_(scale)
+
+    def set_average_neighbors(self, average: float) -> None:
+        """Average number of neighbours inside r_max; used where density normalisation is off."""
+        for layer in self.layers:
+            layer.message.average_neighbors.fill_(average)
+
+    # -- energy and derivatives ----------------------------------------------------------------------------------
+
+    def node_energies(self, graph: Graph) -> Tensor:
+        """Energies per atom [N], eV, differentiable in ``graph.positions``, ``graph.magmoms`` and ``graph.cell``."""
+        features, energies = self.node_features(graph)
+        del features
+        return energies
+
+    def node_features(self, graph: Graph) -> tuple[list[Tensor], Tensor]:
+        """Scalar features after each layer [N,K] (descriptors that know the moments) and energies per atom [N], eV."""
+        nodes, width = graph.senders.shape
+        flat = graph.senders.reshape(-1)
+        cells = graph.cell.index_select(0, graph.structure)  # [N,3,3]
+        vectors = (
+            graph.positions.index_select(0, flat).reshape(nodes, width, 3)
+            - graph.positions.unsqueeze(1)
+            + torch.bmm(graph.shifts, cells)
+        )
+        padding = torch.zeros_like(vectors)
+        padding[..., 2] = self.config.r_max
+        vectors = torch.where(graph.real.unsqueeze(-1), vectors, padding).reshape(-1, 3)
+        lengths = torch.sqrt((vectors * vectors).sum(-1))
+        harmonics = self.harmonics(vectors / lengths.unsqueeze(-1))
+        bessel = self.bessel(lengths)
+        cut = envelope(lengths, self.config.r_max)
+        scaled, held, wall = self.moment_range(graph.magmoms, graph.species)
+        if self.config.rules.magnetic:
+            solid = self.solid(scaled)
+            cheb = chebyshev(held, self.config.num_chebyshev)
+        else:
+            solid = cheb = vectors.new_zeros(0)
+        features: Features = {self.scalar: self.embedding.index_select(0, graph.species).unsqueeze(0)}
+        heads = graph.head.index_select(0, graph.structure).unsqueeze(1)
+        interaction = torch.zeros_like(wall)
+        scalars = []
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            features = layer(features, harmonics, solid, bessel, cheb, cut, graph)
+            scalars.append(features[self.scalar].squeeze(0))
+            interaction = interaction + readout(scalars[-1]).gather(1, heads).squeeze(1)
+        own = self.atomic_energies[heads.squeeze(1), graph.species]
+        energies = self.energy_scale * interaction + own
+        return scalars, energies + wall if self.config.rules.magnetic else energies
+
+    def forward(
+        self,
+        graph: Graph,
+        forces: bool = True,
+        stress: bool = True,
+        magnetic_forces: bool = True,
+        create_graph: bool = False,
+    ) -> dict[str, Tensor]:
+        """Energy and the derivatives asked for.
+
+        Returns energy [S] eV, node_energy [N] eV, forces [N,3] eV/Å, stress [S,3,3] eV/Å³ (nan where the cell is not
+        periodic in three directions), magnetic_forces [N,3] eV/μB. Strain moves positions and cell, never moments.
+        ``create_graph`` keeps everything differentiable once more, for training on derivatives.
+        """
+        positions, magmoms, cell = graph.positions, graph.magmoms, graph.cell
+        wanted: dict[str, Tensor] = {}
+        if forces:
+            positions = wanted["forces"] = positions if positions.requires_grad else positions.detach().requires_grad_()
+        if magnetic_forces and self.config.rules.magnetic:
+            magmoms = wanted["magnetic_forces"] = (
+                magmoms if magmoms.requires_grad else magmoms.detach().requires_grad_()
+            )
+        moved = positions
+        if stress:
+            strain = wanted["stress"] = torch.zeros_like(cell).requires_grad_()
+            symmetric = 0.5 * (strain + strain.transpose(1, 2))
+            deformation = torch.eye(3, dtype=cell.dtype, device=cell.device) + symmetric
+            moved = torch.bmm(
+                positions.unsqueeze(1), deformation.index_select(0, graph.structure).transpose(1, 2)
+            ).squeeze(1)
+            cell = torch.bmm(cell, deformation.transpose(1, 2))
+        node_energy = self.node_energies(
+            Graph(**{**graph.__dict__, "positions": moved, "magmoms": magmoms, "cell": cell})
+        )
+        energy = node_energy.new_zeros(graph.num_structures).index_add(0, graph.structure, node_energy)
+        out = {"energy": energy, "node_energy": node_energy}
+        if wanted:
+            gradients = torch.autograd.grad(
+                energy.sum(), list(wanted.values()), create_graph=create_graph, materialize_grads=True
+            )
+            for name, gradient in zip(wanted, gradients, strict=True):
+                out[name] = gradient / graph.volume[:, None, None] if name == "stress" else -gradient
+        if magnetic_forces and not self.config.rules.magnetic:
+            out["magnetic_forces"] = torch.zeros_like(magmoms)
+        if not create_graph:
+            out = {name: tensor.detach() for name, tensor in out.items()}
+        return out
