@@ -1,0 +1,96 @@
+"""One connection to the database per process, embedded or the user's own. The only place that handles credentials."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmace.errors import UserError
+from mmace_flows.execution.embedded import DATABASE, EmbeddedDatabase
+from mmace_flows.execution.server import ServerConfig
+from mmace_flows.execution.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+    from pymongo.database import Database
+
+
+@dataclass
+class Connection:
+    """A client and the database it works on."""
+
+    settings: Settings
+    client: MongoClient[dict[str, Any]]
+    database: Database[dict[str, Any]]
+    arguments: dict[str, Any]  # of MongoClient, with the password: never to be logged or stored
+    embedded: EmbeddedDatabase | None  # None for a user's own server
+    pid: int
+
+    def close(self) -> None:
+        """Close the client and leave the embedded server."""
+        self.client.close()
+        if self.embedded is not None:
+            self.embedded.leave()
+
+
+_connections: dict[tuple[int, str, str], Connection] = {}
+
+
+def connect(settings: Settings | None = None) -> Connection:
+    """The connection of this process for these settings (default: MMACE_DATA_DIR / MMACE_DATABASE), made on first use.
+
+    Raises UserError if the server cannot be reached.
+    """
+    settings = settings or load_settings()
+    # a forked child must not use its parent's sockets, hence the process id
+    key = (os.getpid(), str(settings.data_dir), str(settings.database))
+    if key not in _connections:
+        _connections[key] = _open(settings)
+    return _connections[key]
+
+
+def disconnect() -> None:
+    """Close all connections of this process; the embedded server stops if nobody else uses it."""
+    for key in [key for key in _connections if key[0] == os.getpid()]:
+        _connections.pop(key).close()
+
+
+atexit.register(disconnect)
+
+
+def _open(settings: Settings) -> Connection:
+    if settings.database is not None:
+        config = ServerConfig.from_file(settings.database)
+        where = f"{settings.database}: the server {config.host}:{config.port}"
+        return _open_client(settings, None, config.client_arguments(), config.database, where)
+    embedded = EmbeddedDatabase(settings)
+    arguments = embedded.join()
+    try:
+        return _open_client(settings, embedded, arguments, DATABASE, f"the database in {embedded.folder}")
+    except BaseException:
+        embedded.leave()
+        raise
+
+
+def _open_client(
+    settings: Settings, embedded: EmbeddedDatabase | None, arguments: dict[str, Any], name: str, where: str
+) -> Connection:
+    """Connect and check that the server answers and lets us in. ``where`` names it in messages."""
+    from pymongo import MongoClient
+    from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+
+    try:
+        # journal: what has been acknowledged survives `kill -9` of the server
+        client: MongoClient[dict[str, Any]] = MongoClient(
+            **arguments, journal=True, serverSelectionTimeoutMS=15000, appname="mmace"
+        )
+        client[name].command("dbStats")
+    except OperationFailure as error:
+        raise UserError(f"{where} refuses user '{arguments.get('username')}'; check user, password, rights") from error
+    except ConfigurationError as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+    except PyMongoError as error:
+        raise UserError(f"{where} does not answer; check host, port and that it runs") from error
+    return Connection(settings, client, client[name], arguments, embedded, os.getpid())

@@ -1,0 +1,224 @@
+"""Every store of the project, opened once per process: documents, arrays, models, the queue."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gridfs
+from fireworks import LaunchPad
+from jobflow import JobStore
+from maggma.stores import GridFSStore, MongoStore
+
+from mmace.errors import UserError
+from mmace_flows.execution.connection import Connection, connect
+from mmace_flows.execution.processes import ProcessName, make_folder
+
+if TYPE_CHECKING:
+    from mmace_flows.execution.settings import Settings
+
+# collection → indexes; the first one is unique
+INDEXES: dict[str, list[list[tuple[str, int]]]] = {
+    "labels": [
+        [("label_key", 1)],
+        [("campaign", 1), ("candidate.iteration", 1)],
+        [("candidate.group", 1), ("status", 1)],
+        [("candidate.parent", 1)],
+        [("last_updated", 1)],
+    ],
+    "loop_states": [[("loop_id", 1)], [("campaign", 1), ("iteration", 1)]],
+    "campaigns": [[("campaign", 1)], [("created", 1)]],
+    "events": [[("event_id", 1)], [("campaign", 1), ("_id", 1)]],
+    "jobs": [[("uuid", 1), ("index", 1)], [("metadata.campaign", 1), ("name", 1)]],
+}
+
+
+class ProjectStore(MongoStore):
+    """A MongoStore in this project's database.
+
+    It finds the server by this machine's settings, so its serialised form holds no address and no credentials and
+    means the same on every machine.
+    """
+
+    def __init__(self, collection_name: str, key: str = "_id", **kwargs: Any) -> None:
+        super().__init__(database="", collection_name=collection_name, key=key, **kwargs)
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect to the database of MMACE_DATA_DIR / MMACE_DATABASE."""
+        if self._coll is None or force_reset:
+            database = connect().database
+            self.database = database.name
+            self._coll = database[self.collection_name]
+
+
+class ProjectGridFSStore(GridFSStore):
+    """A GridFSStore in this project's database; as `ProjectStore`, without credentials of its own."""
+
+    def __init__(self, collection_name: str, key: str = "_id", **kwargs: Any) -> None:
+        super().__init__(database="", collection_name=collection_name, key=key, **kwargs)
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect to the database of MMACE_DATA_DIR / MMACE_DATABASE."""
+        if self._coll is None or force_reset:
+            database = connect().database
+            self.database = database.name
+            self._coll = gridfs.GridFS(database, self.collection_name)
+            self._files_collection = database[f"{self.collection_name}.files"]
+            self._chunks_collection = database[f"{self.collection_name}.chunks"]
+            self._fs = MongoStore.from_collection(self._files_collection)
+            self._fs.last_updated_field = f"metadata.{self.last_updated_field}"
+            self._fs.key = self.key
+
+
+@dataclass
+class Stores:
+    """All stores over one connection."""
+
+    connection: Connection
+
+    @cached_property
+    def labels(self) -> MongoStore:
+        """LabelDocuments, key ``label_key``."""
+        return self._store("labels", "label_key")
+
+    @cached_property
+    def loop_states(self) -> MongoStore:
+        """LoopStates, key ``loop_id`` = campaign/iteration."""
+        return self._store("loop_states", "loop_id")
+
+    @cached_property
+    def campaigns(self) -> MongoStore:
+        """Campaigns, key ``campaign``."""
+        return self._store("campaigns", "campaign")
+
+    @cached_property
+    def events(self) -> MongoStore:
+        """Lines for the live display and the log, key ``event_id``."""
+        return self._store("events", "event_id")
+
+    @cached_property
+    def jobs(self) -> JobStore:
+        """Outputs of jobflow jobs; fields saved under ``data`` go to GridFS."""
+        store = JobStore(
+            ProjectStore("jobs", key="uuid"),
+            additional_stores={"data": ProjectGridFSStore("jobs_data", key="blob_uuid")},
+        )
+        store.connect()
+        return store
+
+    @cached_property
+    def launchpad(self) -> LaunchPad:
+        """The FireWorks queue. Its copy of the password is dropped, so that nothing can write it anywhere."""
+        arguments = dict(self.connection.arguments)
+        host, port = arguments.pop("host"), arguments.pop("port")
+        username, password = arguments.pop("username", None), arguments.pop("password", None)
+        launchpad = LaunchPad(
+            host=host,
+            port=port,
+            name=self.connection.database.name,
+            username=username,
+            password=password,
+            authsource=arguments.pop("authSource", None),
+            strm_lvl="WARNING",
+            mongoclient_kwargs={**arguments, "journal": True, "serverSelectionTimeoutMS": 15000},
+        )
+        launchpad.password = None
+        return launchpad
+
+    def save_model(self, data: bytes, metadata: Mapping[str, Any] | None = None) -> str:
+        """Keep a model file in GridFS; returns its hash. The same bytes are kept once.
+
+        ``metadata`` may name the ``model_hash`` under which the model is found again; default: SHA-256 of the bytes.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        details = dict(metadata or {})
+        key = str(details.get("model_hash") or digest[:32])
+        if not self._models.exists(filename=key):
+            # GridFS writes the file's entry after its content, so an interrupted upload is never found
+            self._models.put(data, filename=key, metadata={**details, "model_hash": key, "sha256": digest})
+        return key
+
+    def load_model(self, model_hash: str) -> bytes:
+        """Bytes of a model file. Raises UserError if there is none, or if it is damaged."""
+        found = self._models.find_one({"filename": model_hash})
+        if found is None:
+            raise UserError(f"no model {model_hash!r} in the database; `mmace status` lists campaigns")
+        data = found.read()
+        if hashlib.sha256(data).hexdigest() != found.metadata["sha256"]:
+            raise UserError(f"model {model_hash} in the database is damaged: its SHA-256 does not match")
+        return data
+
+    def event(self, campaign: str, stage: str, message: str, **data: Any) -> None:
+        """One line for the live display and the log; ``data`` must be JSON-able."""
+        from bson import ObjectId
+
+        identifier = ObjectId()
+        self.events._collection.insert_one(
+            {
+                "_id": identifier,
+                "event_id": str(identifier),
+                "campaign": campaign,
+                "stage": stage,
+                "message": " ".join(message.split()),
+                "data": data,
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "process": str(ProcessName.this()),
+            }
+        )
+
+    def campaign_folder(self, campaign: str) -> Path:
+        """Folder of this machine for logs, report and scratch of a campaign."""
+        return make_folder(self.connection.settings.data_dir / "campaigns" / campaign)
+
+    def scratch(self, campaign: str, key: str) -> Path:
+        """Folder of this machine for resumable work; the same for the same ``key``."""
+        safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in key).lstrip(".")
+        if not safe:
+            raise ValueError(f"scratch key {key!r} holds no usable character")
+        return make_folder(self.campaign_folder(campaign) / "scratch" / safe)
+
+    def ensure_indexes(self) -> None:
+        """Declare indexes and the counters of the queue; does nothing where they exist."""
+        for collection, indexes in INDEXES.items():
+            for position, index in enumerate(indexes):
+                self.connection.database[collection].create_index(index, unique=position == 0)
+        self.connection.database["jobs_data.files"].create_index([("metadata.blob_uuid", 1)])
+        self.connection.database["models.files"].create_index([("filename", 1)])
+        self.launchpad.user_indices = ["spec.campaign"]
+        self.launchpad.wf_user_indices = ["metadata.campaign"]
+        self.launchpad.tuneup()
+        # what LaunchPad.reset does, without wiping anything, and safe when two processes come first
+        self.launchpad.fw_id_assigner.update_one(
+            {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
+        )
+
+    @cached_property
+    def _models(self) -> gridfs.GridFS:
+        return gridfs.GridFS(self.connection.database, "models")
+
+    def _store(self, collection: str, key: str) -> MongoStore:
+        store = ProjectStore(collection, key=key)
+        store.connect()
+        return store
+
+
+_stores: dict[tuple[int, int], Stores] = {}
+
+
+def open_stores(settings: Settings | None = None) -> Stores:
+    """All stores, from MMACE_DATA_DIR / MMACE_DATABASE; the embedded server starts if needed. Cached per process.
+
+    Raises UserError if the database cannot be reached.
+    """
+    connection = connect(settings)
+    key = (os.getpid(), id(connection))
+    if key not in _stores:
+        _stores[key] = Stores(connection)
+        _stores[key].ensure_indexes()
+    return _stores[key]
