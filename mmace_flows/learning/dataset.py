@@ -36,6 +36,11 @@ class DataSetSettings(Document):
     max_energy: float | None = Field(
         default=None, description="labels this far above the lowest one are set aside, eV per atom; none: no limit"
     )
+    stationary_moments: bool = Field(
+        default=True,
+        description="train on zero magnetic forces at DFT's converged moments where the engine gives none: "
+        "an unconstrained self-consistent state is a stationary point of the energy as a function of the moments",
+    )
     seed: int = Field(default=0, description="seed of the draw of the test set")
 
 
@@ -64,9 +69,10 @@ def label_branch(label: LabelDocument) -> str:
     return str(magnetic_branch(np.asarray(label.magmoms, dtype=float).reshape(-1, 3)))
 
 
-def label_configuration(label: LabelDocument) -> Configuration:
+def label_configuration(label: LabelDocument, stationary_moments: bool = False) -> Configuration:
     """The training configuration of a converged label: free energy (it belongs to the forces) and DFT's moments.
 
+    Parameters: ``stationary_moments`` puts zero magnetic forces where the label has none.
     Raises ValueError for a label without energy or moments.
     """
     from mmace.train import Configuration
@@ -75,6 +81,10 @@ def label_configuration(label: LabelDocument) -> Configuration:
     if energy is None or label.magmoms is None:
         raise ValueError(f"label {label.label_key} has no energy or no moments")
     atoms = label.structure.to_atoms()
+    stress = _optional(label.stress)
+    magnetic_forces = _optional(label.magnetic_forces)
+    if magnetic_forces is None and stationary_moments:
+        magnetic_forces = np.zeros((len(atoms), 3))
     return Configuration(
         numbers=atoms.numbers,
         positions=atoms.positions,
@@ -83,8 +93,8 @@ def label_configuration(label: LabelDocument) -> Configuration:
         magmoms=np.asarray(label.magmoms, dtype=float).reshape(-1, 3),
         energy=float(energy),
         forces=_optional(label.forces),
-        stress=_optional(label.stress),
-        magnetic_forces=_optional(label.magnetic_forces),
+        stress=None if stress is None else 0.5 * (stress + stress.T),  # plane-wave stress is symmetric up to noise
+        magnetic_forces=magnetic_forces,
         name=label.label_key,
     )
 

@@ -21,8 +21,11 @@ from ase import Atoms
 from jobflow import Maker, job
 from pydantic import Field
 
+from mmace_flows.properties.energies import model_energies
 from mmace_flows.schemas.label import LabelDocument
 from mmace_flows.schemas.structure import Document
+from mmace_flows.structures.base_cells import volume_per_atom
+from mmace_flows.structures.moments import as_vectors, magnetic_state
 
 if TYPE_CHECKING:
     from mmace import Potential
@@ -80,7 +83,7 @@ def bain_path(model: Potential, labels: Iterable[LabelDocument], curve_points: i
     labels = list(labels)
     if not labels:
         raise ValueError("no Bain-path labels: there is nothing to compare the model with")
-    volumes = [label.structure.to_atoms().get_volume() / len(label.structure.symbols) for label in labels]
+    volumes = [volume_per_atom(label.structure) for label in labels]
     if max(volumes) - min(volumes) > 1e-3 * np.mean(volumes):
         raise ValueError(f"Bain-path labels at volumes from {min(volumes):.3f} to {max(volumes):.3f} Å³ per atom; give one")
     places = [_Place(label.candidate.magnetic_state, ratio_of(label), label.structure.to_atoms(), label) for label in labels]
@@ -94,7 +97,7 @@ def bain_path(model: Potential, labels: Iterable[LabelDocument], curve_points: i
             energy=energy,
             magmoms=magmoms.tolist(),
             converged=converged,
-            state_reached=_branch(magmoms),
+            state_reached=magnetic_state(magmoms),
             energy_at_dft_moments=at_dft,
             **_dft_part(place.label),
         )
@@ -124,7 +127,7 @@ class BainPathMaker(Maker):
         from mmace_flows.learning.dataset import read_labels
 
         stores = open_stores()
-        model = from_bytes(stores.load_model(model_hash))
+        model, _ = from_bytes(stores.load_model(model_hash), f"model {model_hash}")
         return bain_path(model, read_labels(stores.labels, bain_keys), self.curve_points).model_dump()
 
 
@@ -155,7 +158,7 @@ def _relaxed(model: Potential, places: Sequence[_Place]) -> list[tuple[float, np
     """Energy per atom, moments [N,3] and convergence at each place, moments relaxed from the pattern."""
     from mmace.spins.relax import relax_moments
 
-    magnetic = [index for index, place in enumerate(places) if np.abs(_moments(place.atoms)).max() > 1e-6]
+    magnetic = [index for index, place in enumerate(places) if np.abs(as_vectors(place.atoms.get_initial_magnetic_moments())).max() > 1e-6]
     zero = [index for index in range(len(places)) if index not in set(magnetic)]
     found: dict[int, tuple[float, np.ndarray, bool]] = {}
     for index, energy in zip(zero, model_energies(model, [places[i].atoms for i in zero]), strict=True):
@@ -183,31 +186,6 @@ def _energies_at_dft_moments(model: Potential, places: Sequence[_Place]) -> list
     return energies
 
 
-def model_energies(model: Potential, atoms_list: Sequence[Atoms]) -> list[float]:
-    """Model's energies per atom, eV, at the atoms' own (initial) moments."""
-    import torch
-
-    from mmace.graph import build_graph
-
-    if not atoms_list:
-        return []
-    graph = build_graph(list(atoms_list), model.config.elements, model.config.r_max, dtype=next(model.parameters()).dtype)
-    with torch.no_grad():
-        energies = model(graph, forces=False, stress=False, magnetic_forces=False)["energy"]
-    return [float(energy) / len(atoms) for energy, atoms in zip(energies, atoms_list, strict=True)]
-
-
-def _moments(atoms: Atoms) -> np.ndarray:
-    moments = np.asarray(atoms.get_initial_magnetic_moments(), dtype=float)
-    return moments if moments.ndim == 2 else np.column_stack([np.zeros((len(atoms), 2)), moments])
-
-
-def _branch(magmoms: np.ndarray) -> str:
-    from mmace.train import magnetic_branch
-
-    return str(magnetic_branch(magmoms))
-
-
 def _dft_part(label: LabelDocument | None) -> dict[str, Any]:
     """Fields of a BainPoint that come from DFT."""
     if label is None or label.status != "converged" or label.magmoms is None:
@@ -217,5 +195,5 @@ def _dft_part(label: LabelDocument | None) -> dict[str, Any]:
         "label_key": label.label_key,
         "dft_energy": None if energy is None else energy / len(label.structure.symbols),
         "dft_magmoms": label.magmoms,
-        "dft_state_reached": label.magnetic_state_reached or _branch(np.asarray(label.magmoms, dtype=float)),
+        "dft_state_reached": magnetic_state(label.magmoms),
     }
