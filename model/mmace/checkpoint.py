@@ -48,7 +48,7 @@ def model_hash(model: Potential) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name in the same folder, flush to disk, rename. Raises UserError when it cannot be written."""
+    """Write to a temporary name in the same folder, flush to disk, rename. Raises UserError when that fails."""
     path = Path(path)
     handle = None
     try:
@@ -62,9 +62,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         if handle is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); what stood there before is untouched"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); an older file is untouched") from error
 
 
 def save(model: Potential, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:

@@ -38,7 +38,7 @@ class _Path:
 def _message_paths(
     rules: SymmetryRules, sources: Sequence[Irrep], l_pos: int, l_mag: int
 ) -> tuple[list[_Path], int, int]:
-    """All paths of [15, 16] (soc, paper), [E2–E4] (nonsoc) or plain MACE (none), and the numbers of P and K functions."""
+    """All paths of [15, 16] (soc, paper), [E2–E4] (nonsoc) or plain MACE (none); numbers of P and K functions."""
     position_keys: dict[tuple, int] = {}
     moment_keys: dict[tuple, int] = {}
     paths = []
@@ -70,6 +70,9 @@ class EdgeMessage(nn.Module):
     of the channel: a geometry tensor G[edge, path, m, m'] meets one weight P·K[edge, path, channel], and the sum over
     neighbours and paths is a batched matrix product per block.
     """
+
+    geometry: Tensor
+    average_neighbors: Tensor
 
     def __init__(
         self,

@@ -103,6 +103,9 @@ class Potential(nn.Module):
     and nothing has a bias. Raises UserError for configurations that make no sense.
     """
 
+    atomic_energies: Tensor
+    energy_scale: Tensor
+
     def __init__(self, config: PotentialConfig) -> None:
         super().__init__()
         self.config = config
@@ -148,6 +151,7 @@ class Potential(nn.Module):
     def set_average_neighbors(self, average: float) -> None:
         """Average number of neighbours inside r_max; used where density normalisation is off."""
         for layer in self.layers:
+            assert isinstance(layer, Layer)
             layer.message.average_neighbors.fill_(average)
 
     # -- energy and derivatives ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -19,6 +20,8 @@ def envelope(lengths: Tensor, r_max: float, power: int = 5) -> Tensor:
 
 class BesselBasis(nn.Module):
     """J(|r_ji|): sqrt(2/r_max) sin(nπr/r_max)/r for n = 1..num_bessel, times the envelope [11]."""
+
+    frequencies: Tensor
 
     def __init__(self, r_max: float, num_bessel: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -42,6 +45,8 @@ class MomentRange(nn.Module):
     """
 
     WIDTH = 0.1
+
+    m_max: Tensor
 
     def __init__(self, m_max: Tensor, wall: float) -> None:
         super().__init__()
@@ -80,8 +85,7 @@ class MLP(nn.Module):
     def __init__(self, sizes: list[int], generator: torch.Generator, dtype: torch.dtype) -> None:
         super().__init__()
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(a, b, generator=generator, dtype=dtype))
-            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            nn.Parameter(torch.randn(a, b, generator=generator, dtype=dtype)) for a, b in itertools.pairwise(sizes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
