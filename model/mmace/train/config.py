@@ -1,0 +1,160 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mmace.errors import UserError, unknown_key_message
+from mmace.fields import ENERGY, FORCES, LABELS, MAGNETIC_FORCES, STRESS
+
+SCHEDULES = ("constant", "plateau", "cosine")
+
+# Settings that may change between a run and its continuation: they decide when it stops and what it costs,
+# not which weights it passes through.
+FREE_TO_CHANGE = frozenset(
+    {"epochs", "patience", "num_threads", "max_seconds", "checkpoint_every", "checkpoint_seconds"}
+)
+
+
+def default_weights() -> dict[str, float]:
+    """Weights of the squared errors in eV/atom, eV/Å, eV/Å³ and eV/μB."""
+    return {ENERGY.name: 1.0, FORCES.name: 10.0, STRESS.name: 5.0, MAGNETIC_FORCES.name: 10.0}
+
+
+@dataclass
+class TrainingConfig:
+    """Settings of a training run. Raises `UserError` for values that cannot be meant."""
+
+    epochs: int = 200
+    """Passes over the training configurations."""
+    batch_size: int = 8
+    """Configurations per optimiser step."""
+    learning_rate: float = 0.005
+    """Of Adam at the start; 0.0005 is right for fine-tuning."""
+    amsgrad: bool = True
+    """The AMSGrad variant of Adam."""
+    ema_decay: float | None = 0.99
+    """Decay per step of the moving average of the weights that is validated and kept; None: no average."""
+    clip: float | None = 100.0
+    """Largest norm of the gradient; 10 is right for fine-tuning; None: no clipping."""
+    weights: dict[str, float] = field(default_factory=default_weights)
+    """Weight of energy (per atom), forces, stress and magnetic_forces in the loss; 0: not trained on."""
+    huber_delta: float | None = None
+    """Errors larger than this (in the label's own unit) count linearly instead of squared; None: always squared."""
+    schedule: str = "plateau"
+    """Learning rate: "constant"; "plateau": × plateau_factor after plateau_epochs without a better validation loss;
+    "cosine": falls to minimum_learning_rate over all epochs."""
+    plateau_factor: float = 0.8
+    """Factor on the learning rate at a plateau."""
+    plateau_epochs: int = 25
+    """Epochs without a better validation loss that make a plateau."""
+    minimum_learning_rate: float = 1e-5
+    """The schedule never goes below."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation loss; None: never."""
+    seed: int = 0
+    """Seeds the order of the configurations and the random rotations."""
+    rotate_jointly: bool = False
+    """Turn every structure with its moments and labels by a random rotation in each step."""
+    rotate_moments: bool = False
+    """Turn all moments of a structure by one more random rotation in each step: right for data without spin–orbit
+    coupling, whose energy does not depend on it."""
+    refit_atomic_energies: bool = False
+    """When starting from a model: fit the atomic energies E0 to the new data instead of keeping the model's."""
+    energy_scale: float | None = None
+    """Scale of the interaction energy, eV; None: RMS of the forces (× 1 Å). A new model only."""
+    num_threads: int | None = None
+    """CPU threads of torch; None: as torch is set."""
+    max_seconds: float | None = None
+    """Stop after this time, counted over all continuations of the run; None: never."""
+    checkpoint_every: int = 10
+    """Epochs between written states."""
+    checkpoint_seconds: float = 30.0
+    """A state is also written, within an epoch too, when the last one is older than this."""
+
+    def __post_init__(self) -> None:
+        self.weights = {**default_weights(), **self._checked_weights(self.weights)}
+        self._require("epochs", self.epochs >= 1, "at least 1")
+        self._require("batch_size", self.batch_size >= 1, "at least 1")
+        self._require("learning_rate", 0 < self.learning_rate < math.inf, "a positive number")
+        self._require("ema_decay", self.ema_decay is None or 0 <= self.ema_decay < 1, "from 0 to below 1, or null")
+        self._require("clip", self.clip is None or self.clip > 0, "a positive number or null")
+        self._require("huber_delta", self.huber_delta is None or self.huber_delta > 0, "a positive number or null")
+        self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self._require("plateau_factor", 0 < self.plateau_factor < 1, "between 0 and 1")
+        self._require("plateau_epochs", self.plateau_epochs >= 1, "at least 1")
+        self._require("minimum_learning_rate", self.minimum_learning_rate >= 0, "not negative")
+        self._require("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
+        self._require("seed", self.seed >= 0, "not negative")
+        self._require("energy_scale", self.energy_scale is None or self.energy_scale > 0, "a positive number or null")
+        self._require("num_threads", self.num_threads is None or self.num_threads >= 1, "at least 1, or null")
+        self._require("max_seconds", self.max_seconds is None or self.max_seconds > 0, "a positive number or null")
+        self._require("checkpoint_every", self.checkpoint_every >= 1, "at least 1")
+        self._require("checkpoint_seconds", self.checkpoint_seconds > 0, "a positive number")
+
+    def _require(self, name: str, good: bool, wanted: str) -> None:
+        if not good:
+            raise UserError(f"training: {name} is {getattr(self, name)!r}; give {wanted}")
+
+    @staticmethod
+    def _checked_weights(weights: dict[str, float]) -> dict[str, float]:
+        known = [label.name for label in LABELS]
+        for name, value in weights.items():
+            if name not in known:
+                raise UserError(unknown_key_message(name, known, "training: weights"))
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise UserError(f"training: weights: {name} is {value!r}; give a number that is not negative")
+        return {name: float(value) for name, value in weights.items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], where: str = "training") -> TrainingConfig:
+        """From a mapping of settings. Raises `UserError` for unknown keys and wrong types, naming ``where``."""
+        known = {f.name for f in fields(cls)}
+        for key in data:
+            if key not in known:
+                raise UserError(unknown_key_message(str(key), known, where))
+        default = cls()
+        values = {key: _converted(value, getattr(default, key), key, where) for key, value in data.items()}
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files and hashes."""
+        return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide which weights the run passes through."""
+        free = set(FREE_TO_CHANGE)
+        if self.schedule == "cosine":  # its learning rate depends on the number of epochs
+            free.remove("epochs")
+        return {key: value for key, value in self.to_dict().items() if key not in free}
+
+
+_OPTIONAL_NUMBERS = {"ema_decay", "clip", "huber_delta", "energy_scale", "max_seconds"}
+_OPTIONAL_INTEGERS = {"patience", "num_threads"}
+
+
+def _converted(value: Any, default: Any, key: str, where: str) -> Any:
+    """``value`` in the type of the setting; YAML reads "1e-3" as text, which is meant as a number."""
+    optional = key in _OPTIONAL_NUMBERS | _OPTIONAL_INTEGERS
+    if value is None and optional:
+        return None
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise UserError(f"{where}: {key} is {value!r}; give true or false")
+    if isinstance(default, dict):
+        if isinstance(value, dict):
+            return value
+        raise UserError(f"{where}: {key} is {value!r}; give a mapping of label to weight")
+    if isinstance(default, str):
+        return str(value)
+    integer = isinstance(default, int) or key in _OPTIONAL_INTEGERS
+    try:
+        number = float(value)
+        if isinstance(value, bool) or (integer and number != int(number)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{where}: {key} is {value!r}; give {'a whole number' if integer else 'a number'}") from None
+    return int(number) if integer else number

@@ -1,0 +1,55 @@
+"""The output folder of a training run: its log, and the hold of one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmace.errors import UserError
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends one line. Raises `UserError` for a full disk or a protected file."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise UserError(disk_message(path, error)) from error
+
+
+def disk_message(path: Path, error: OSError) -> str:
+    """One line for a file that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{path}: no space left on the disk; the file written before is intact: free some space and start the "
+            f"same training again to go on from there"
+        )
+    reason = error.strerror or type(error).__name__
+    return f"{path}: cannot be written ({reason}); choose an output folder that can be written to"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds ``folder`` for this process; the hold ends with the process, however it ends.
+
+    Raises `UserError` if another process trains there or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(disk_message(folder, error)) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder}: another process is training here; wait for it or choose another output folder"
+            ) from None
+        yield
+    finally:
+        os.close(handle)

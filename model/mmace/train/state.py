@@ -1,0 +1,155 @@
+"""The state of a training run on disk: everything that a continuation needs to give the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmace.checkpoint import model_hash, write_atomically
+from mmace.config import PotentialConfig
+from mmace.errors import UserError
+from mmace.potential import Potential
+from mmace.train.config import TrainingConfig
+from mmace.train.configuration import Configuration
+from mmace.train.optimise import Progress
+
+STATE = "state.pt"
+SETTINGS = "settings.json"
+METRICS = "metrics.jsonl"
+MODEL = "model.safetensors"
+FILES = (STATE, SETTINGS, METRICS, MODEL)
+
+VERSION = 1
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands. Random numbers need no state: they follow from seed, epoch and step."""
+
+    epoch: int = 0  # epochs that are done
+    step: int = 0  # steps of the next epoch that are done
+    seconds: float = 0.0  # spent so far, over all continuations
+    loss_sum: float = 0.0  # Σ of the losses of the steps of the unfinished epoch
+    progress: Progress = field(default_factory=Progress)
+    history: list[dict[str, Any]] = field(default_factory=list)  # one line per epoch
+    finished: str | None = None  # why the run is over
+    tensors: dict[str, Any] = field(default_factory=dict)  # model, average, optimiser, best
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the tensors, as plain values."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss_sum": self.loss_sum,
+            "progress": self.progress.to_dict(),
+            "history": self.history,
+            "finished": self.finished,
+        }
+
+
+def save_state(state: TrainingState, folder: Path) -> None:
+    """Writes the state whole or not at all. Raises `UserError` if the disk is full; the state before is then intact."""
+    buffer = io.BytesIO()
+    torch.save({"version": VERSION, "numbers": json.dumps(state.numbers()), "tensors": state.tensors}, buffer)
+    write_atomically(folder / STATE, buffer.getvalue())
+
+
+def load_state(folder: Path) -> TrainingState | None:
+    """The state in ``folder``, or None where none has been written. Raises `UserError` for a damaged file."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        if data["version"] != VERSION:
+            raise UserError(f"{path}: written by another version of mmace; train into another folder or overwrite")
+        numbers = json.loads(data["numbers"])
+        progress = Progress(**numbers.pop("progress"))
+        return TrainingState(**numbers, progress=progress, tensors=data["tensors"])
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive shows itself in many kinds of exceptions
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}); train into another folder or overwrite"
+        ) from error
+
+
+def data_hash(configurations: Iterable[Configuration]) -> str:
+    """Hash of structures, moments, labels and weights, in their order; names do not count."""
+    digest = hashlib.sha256()
+    for configuration in configurations:
+        for name in ("numbers", "positions", "cell", "pbc", "magmoms", "energy", "forces", "stress", "magnetic_forces"):
+            value = getattr(configuration, name)
+            digest.update(name.encode() if value is None else np.ascontiguousarray(value).tobytes())
+        digest.update(np.float64(configuration.weight).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def run_settings(
+    potential: PotentialConfig,
+    training: TrainingConfig,
+    train_configurations: Iterable[Configuration],
+    valid_configurations: Iterable[Configuration],
+    initial_model: Potential | None,
+) -> dict[str, Any]:
+    """What makes a run this run and no other; a continuation must agree in all of it."""
+    return {
+        "version": VERSION,
+        "potential": potential.to_dict(),
+        "training": training.identity(),
+        "training data": data_hash(train_configurations),
+        "validation data": data_hash(valid_configurations),
+        "initial model": model_hash(initial_model) if initial_model is not None else None,
+    }
+
+
+def claim_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Makes ``folder`` the home of the run with ``settings``; to be called with the folder locked.
+
+    Raises `UserError`, naming the difference, if another run lives there and ``overwrite`` is False.
+    """
+    for leftover in (path for name in FILES for path in folder.glob(f".{name}.*")):
+        leftover.unlink(missing_ok=True)  # of a writer that was killed
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as they come back from the file
+    there = [name for name in FILES if (folder / name).exists()]
+    if overwrite:
+        for name in there:
+            (folder / name).unlink()
+    elif there:
+        _agree(folder, settings, there)
+        return
+    write_atomically(folder / SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _agree(folder: Path, settings: dict[str, Any], there: list[str]) -> None:
+    mend = "choose another output folder, or overwrite it"
+    try:
+        old = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{folder}: holds {there[0]} of an unknown run; {mend}") from None
+    differences = _differences(old, settings)
+    if differences:
+        raise UserError(f"{folder}: holds a run with other {', '.join(differences)}; {mend}")
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    names: list[str] = []
+    for key in new:
+        before, now = old.get(key), new[key]
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+            names.extend(f"{key} setting {name} ({before.get(name)} there, {now.get(name)} now)" for name in changed)
+        else:
+            names.append(key)
+    return names
