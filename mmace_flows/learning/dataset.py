@@ -32,14 +32,11 @@ class DataSetSettings(Document):
     """How labels become a data set."""
 
     test_fraction: float = Field(default=0.2, ge=0.0, lt=1.0, description="share of each branch held out for the test")
-    max_force: float = Field(default=20.0, gt=0.0, description="labels with a larger force component are set aside, eV/Å")
+    max_force: float = Field(
+        default=20.0, gt=0.0, description="labels with a larger force component are set aside, eV/Å"
+    )
     max_energy: float | None = Field(
         default=None, description="labels this far above the lowest one are set aside, eV per atom; none: no limit"
-    )
-    stationary_moments: bool = Field(
-        default=True,
-        description="train on zero magnetic forces at DFT's converged moments where the engine gives none: "
-        "an unconstrained self-consistent state is a stationary point of the energy as a function of the moments",
     )
     seed: int = Field(default=0, description="seed of the draw of the test set")
 
@@ -148,7 +145,9 @@ def check_no_bain(training: Sequence[LabelDocument], bain: Sequence[LabelDocumen
         if label.label_key in bain_keys or label.candidate.group == "bain":
             raise BainLeakError(f"label {label.label_key} belongs to the Bain path and must not be trained on")
         if geometry_hash(label.structure) in bain_geometries:
-            raise BainLeakError(f"label {label.label_key} has the atoms of a Bain-path point and must not be trained on")
+            raise BainLeakError(
+                f"label {label.label_key} has the atoms of a Bain-path point and must not be trained on"
+            )
 
 
 def build_dataset(
@@ -210,10 +209,8 @@ def _unique(labels: Sequence[LabelDocument]) -> list[LabelDocument]:
     return list({label.label_key: label for label in labels}.values())
 
 
-def _energy_window(
-    labels: list[LabelDocument], max_energy: float | None
-) -> tuple[list[LabelDocument], dict[str, str]]:
-    """Labels within ``max_energy`` eV per atom of the lowest one of the same composition, and the reasons for the rest."""
+def _energy_window(labels: list[LabelDocument], max_energy: float | None) -> tuple[list[LabelDocument], dict[str, str]]:
+    """Labels within ``max_energy`` eV per atom of the lowest one of their composition, and the reasons for the rest."""
     if max_energy is None:
         return labels, {}
     compositions: dict[str, list[tuple[float, LabelDocument]]] = defaultdict(list)

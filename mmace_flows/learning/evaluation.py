@@ -31,7 +31,7 @@ class ParityData(Document):
 
 
 def branch_errors(model: Potential, configurations: Sequence[Configuration]) -> dict[str, BranchErrors]:
-    """Errors of ``model`` per branch that occurs (NM, FM, AFM, non-collinear) and for "all"; {} for no configurations."""
+    """Errors of ``model`` per branch that occurs (NM, FM, AFM, non-collinear) and for "all"; {} for nothing."""
     from mmace.train import evaluate_configurations
 
     if not configurations:

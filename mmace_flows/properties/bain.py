@@ -85,8 +85,12 @@ def bain_path(model: Potential, labels: Iterable[LabelDocument], curve_points: i
         raise ValueError("no Bain-path labels: there is nothing to compare the model with")
     volumes = [volume_per_atom(label.structure) for label in labels]
     if max(volumes) - min(volumes) > 1e-3 * np.mean(volumes):
-        raise ValueError(f"Bain-path labels at volumes from {min(volumes):.3f} to {max(volumes):.3f} Å³ per atom; give one")
-    places = [_Place(label.candidate.magnetic_state, ratio_of(label), label.structure.to_atoms(), label) for label in labels]
+        raise ValueError(
+            f"Bain-path labels at volumes from {min(volumes):.3f} to {max(volumes):.3f} Å³ per atom; give one"
+        )
+    places = [
+        _Place(label.candidate.magnetic_state, ratio_of(label), label.structure.to_atoms(), label) for label in labels
+    ]
     places += _between(places, curve_points)
     relaxed = _relaxed(model, places)
     fixed = _energies_at_dft_moments(model, places)
@@ -158,7 +162,11 @@ def _relaxed(model: Potential, places: Sequence[_Place]) -> list[tuple[float, np
     """Energy per atom, moments [N,3] and convergence at each place, moments relaxed from the pattern."""
     from mmace.spins.relax import relax_moments
 
-    magnetic = [index for index, place in enumerate(places) if np.abs(as_vectors(place.atoms.get_initial_magnetic_moments())).max() > 1e-6]
+    magnetic = [
+        index
+        for index, place in enumerate(places)
+        if np.abs(as_vectors(place.atoms.get_initial_magnetic_moments())).max() > 1e-6
+    ]
     zero = [index for index in range(len(places)) if index not in set(magnetic)]
     found: dict[int, tuple[float, np.ndarray, bool]] = {}
     for index, energy in zip(zero, model_energies(model, [places[i].atoms for i in zero]), strict=True):

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmace.errors import UserError
+from mmace_flows.learning.loop import LABEL_STAGES, label_keys
+from mmace_flows.learning.state import read_states
 from mmace_flows.report import data as make
 from mmace_flows.report import sections
 from mmace_flows.report.data import ReportData
 from mmace_flows.report.figures import bain_figure
 from mmace_flows.report.html import page
 from mmace_flows.report.style import to_png
+from mmace_flows.schemas.campaign import Campaign
+from mmace_flows.schemas.label import LabelDocument
+from mmace_flows.schemas.structure import Document
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
@@ -25,6 +31,43 @@ def build_report(campaign: str, output: Path, figures: Path | None = None) -> Pa
     from mmace_flows.execution.stores import open_stores
 
     return write_report(collect(open_stores(), campaign), Path(output), figures)
+
+
+def collect(stores: Stores, campaign: str) -> ReportData:
+    """Documents of ``campaign`` from the stores. Raises UserError if there are none."""
+    document = stores.campaigns.query_one({"campaign": campaign})
+    states = read_states(stores.loop_states, campaign)
+    if document is None and not states:
+        known = sorted(str(name) for name in stores.campaigns.distinct("campaign"))
+        raise UserError(f"campaign '{campaign}' is unknown; known: {', '.join(known) or 'none yet'}")
+    # labels that an earlier campaign computed carry its name, so they are found by key
+    keys = {key for state in states for key in (*state.training_keys, *state.test_keys, *state.bain_keys)}
+    keys |= {key for state in states for key in state.failed_keys}
+    keys |= set(reused_keys(stores, campaign))
+    labels = [
+        LabelDocument(**_fields(found, LabelDocument))
+        for found in stores.labels.query({"$or": [{"campaign": campaign}, {"label_key": {"$in": sorted(keys)}}]})
+    ]
+    return ReportData(
+        name=campaign,
+        campaign=Campaign(**_fields(document, Campaign)) if document else None,
+        states=states,
+        labels=labels,
+    )
+
+
+def reused_keys(stores: Stores, campaign: str) -> list[str]:
+    """Label keys that finished label jobs of ``campaign`` name in their outputs."""
+    found = stores.jobs.docs_store.query({"metadata.campaign": campaign}, properties=["name", "output"])
+    keys: list[str] = []
+    for document in found:
+        if str(document.get("name", "")).split(":")[0] in LABEL_STAGES and document.get("output"):
+            keys += label_keys(document["output"])
+    return keys
+
+
+def _fields(document: dict[str, Any], schema: type[Document]) -> dict[str, Any]:
+    return {key: document[key] for key in schema.model_fields if key in document}
 
 
 def write_report(data: ReportData, output: Path, figures: Path | None = None) -> Path:

@@ -110,7 +110,9 @@ def coverage(data: ReportData) -> tuple[list[CoveragePoint], list[tuple[float, f
         when = f", iteration {candidate.iteration}" if candidate.iteration > 1 else ""
         points.append(CoveragePoint(c_over_a(label), volume_per_atom(label.structure), f"{candidate.operation}{when}"))
     points.sort(key=lambda point: ("iteration" in point.group, point.group))
-    bain = sorted({(round(c_over_a(label), 6), round(volume_per_atom(label.structure), 6)) for label in data.bain_labels})
+    bain = sorted(
+        {(round(c_over_a(label), 6), round(volume_per_atom(label.structure), 6)) for label in data.bain_labels}
+    )
     return points, bain
 
 
@@ -156,7 +158,7 @@ def changed_orderings(labels: Sequence[LabelDocument]) -> list[LabelDocument]:
 
 
 def set_aside(data: ReportData) -> list[tuple[str, str, str]]:
-    """(label key, what it was, reason) of labels not trained on: reasons of the last iteration, else failures so far."""
+    """(label key, what it was, reason) of labels not trained on: reasons of the iterations, else failures so far."""
     by_key = {label.label_key: label for label in data.labels}
     reasons: dict[str, str] = {
         label.label_key: f"DFT failed: {label.error or 'no reason given'}"

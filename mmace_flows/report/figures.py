@@ -115,7 +115,8 @@ def coverage_figure(points: Sequence[CoveragePoint], bain: Sequence[tuple[float,
             own = [point for point in points if point.group == group]
             axis.plot(
                 [point.c_over_a for point in own], [point.volume for point in own], MARKERS[index % len(MARKERS)],
-                color=OPERATION_COLOURS[index % len(OPERATION_COLOURS)], markersize=6, alpha=0.85, label=f"{group} ({len(own)})",
+                color=OPERATION_COLOURS[index % len(OPERATION_COLOURS)], markersize=6, alpha=0.85,
+                label=f"{group} ({len(own)})",
             )  # fmt: skip
         if bain:
             axis.plot(
@@ -152,7 +153,8 @@ def _parity_panel(axis: Axes, parity: Parity) -> None:
         error = float(np.sqrt(np.mean((np.asarray(model) - np.asarray(dft)) ** 2))) * parity.error_scale
         axis.plot(
             dft, model, "o", markersize=3.2 if name == "train" else 5, alpha=0.45 if name == "train" else 0.85,
-            color=SET_COLOURS.get(name, "#8c6bb1"), markeredgewidth=0, label=f"{name}: RMSE {error:.3g} {parity.error_unit}",
+            color=SET_COLOURS.get(name, "#8c6bb1"), markeredgewidth=0,
+            label=f"{name}: RMSE {error:.3g} {parity.error_unit}",
         )  # fmt: skip
         values.extend([*dft, *model])
     if values:
@@ -173,7 +175,11 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], quan
 
     with matplotlib.rc_context(STYLE):
         count = max(len(quantities), 1)
-        figure, axes = new_figure(3.4 * count + 0.6, 3.2, 1, count)
+        columns = min(count, 2)
+        rows = -(-count // columns)
+        figure, axes = new_figure(7.6, 2.9 * rows + 0.3, rows, columns)
+        for axis in axes[count:]:
+            axis.set_visible(False)
         for axis, (key, title) in zip(axes, quantities.items(), strict=False):
             for index, (name, history) in enumerate(histories.items()):
                 points = [(row["epoch"], row[key]) for row in history if row.get(key) is not None and row[key] > 0.0]

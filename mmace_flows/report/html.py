@@ -56,7 +56,8 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """The whole document. ``lead`` is HTML under the title."""
     links = "".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in sections)
     bodies = "".join(
-        f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>{section.body}</section>' for section in sections
+        f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>{section.body}</section>'
+        for section in sections
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -75,7 +76,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], text_columns:
 
     def cells(row: Sequence[object], tag: str) -> str:
         return "".join(
-            f'<{tag}{" class=text" if index < text_columns else ""}>{escape(str(cell))}</{tag}>'
+            f"<{tag}{' class=text' if index < text_columns else ''}>{escape(str(cell))}</{tag}>"
             for index, cell in enumerate(row)
         )
 
@@ -84,14 +85,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], text_columns:
         group = ' class="group"' if text_columns > 1 and before is not None and row[0] != before else ""
         before = row[0]
         lines.append(f"<tr{group}>{cells(row, 'td')}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{cells(header, "th")}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    head = f"<thead><tr>{cells(header, 'th')}</tr></thead>" if any(header) else ""
+    return f'<div class="scroll"><table>{head}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def cards(values: Sequence[tuple[str, str]]) -> str:
     """Headline numbers: (number with unit, what it is)."""
     return (
         '<div class="cards">'
-        + "".join(f'<div class="card"><b>{escape(number)}</b><span>{escape(name)}</span></div>' for number, name in values)
+        + "".join(
+            f'<div class="card"><b>{escape(number)}</b><span>{escape(name)}</span></div>' for number, name in values
+        )
         + "</div>"
     )
 

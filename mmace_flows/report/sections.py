@@ -15,11 +15,12 @@ from mmace_flows.schemas.loop import BranchErrors
 from mmace_flows.structures.base_cells import volume_per_atom
 
 LEARNING_QUANTITIES = {
-    "valid_energy_rmse": "energy RMSE (meV/atom)",
-    "valid_forces_rmse": "force RMSE (meV/Å)",
-    "valid_stress_rmse": "stress RMSE (GPa)",
+    "loss": "training loss",
+    "energy_rmse": "energy RMSE (meV/atom)",
+    "forces_rmse": "force RMSE (meV/Å)",
+    "stress_rmse": "stress RMSE (GPa)",
 }
-LEARNING_SCALES = {"valid_energy_rmse": 1000.0, "valid_forces_rmse": 1000.0, "valid_stress_rmse": GPA_PER_EV_A3}
+LEARNING_SCALES = {"energy_rmse": 1000.0, "forces_rmse": 1000.0, "stress_rmse": GPA_PER_EV_A3}
 
 
 def lead(data: ReportData) -> str:
@@ -36,7 +37,9 @@ def lead(data: ReportData) -> str:
         best = min(data.states, key=lambda state: _rmse(state.test_errors.get("all"), "energy_rmse"))
         errors = best.test_errors.get("all")
         if errors and errors.energy_rmse is not None:
-            numbers.append((f"{1000 * errors.energy_rmse:.1f} meV/atom", f"test energy RMSE, iteration {best.iteration}"))
+            numbers.append(
+                (f"{1000 * errors.energy_rmse:.1f} meV/atom", f"test energy RMSE, iteration {best.iteration}")
+            )
         if errors and errors.forces_rmse is not None:
             numbers.append((f"{1000 * errors.forces_rmse:.0f} meV/Å", f"test force RMSE, iteration {best.iteration}"))
         bain_error = last.bain_errors.get("all")
@@ -46,7 +49,9 @@ def lead(data: ReportData) -> str:
     text += html.cards(numbers)
     if last:
         verdict = "Stopped" if last.decision == "stop" else "Goes on"
-        text += f'<p class="note"><strong>{verdict} after iteration {last.iteration}.</strong> {escape(last.reason)}.</p>'
+        text += (
+            f'<p class="note"><strong>{verdict} after iteration {last.iteration}.</strong> {escape(last.reason)}.</p>'
+        )
     else:
         text += '<p class="note"><strong>Still running.</strong> No model has been trained yet.</p>'
     return text
@@ -63,9 +68,9 @@ def bain(data: ReportData) -> Section | None:
     if not panels:
         return None
     caption = (
-        "Energy along c/a at fixed volume per atom, from bcc (1) to fcc (√2). Lines: model, moments relaxed collinearly "
-        "from the pattern of each state. Filled circles: DFT. Crosses: model at DFT's moments. Zero is the lowest "
-        "ferromagnetic DFT point; no Bain-path point is ever trained on."
+        "Energy along c/a at fixed volume per atom, from bcc (1) to fcc (√2). Lines: model, moments relaxed "
+        "collinearly from the pattern of each state. Filled circles: DFT. Crosses: model at DFT's moments. Zero is the "
+        "lowest ferromagnetic DFT point; no Bain-path point is ever trained on."
     )
     volumes = [volume_per_atom(label.structure) for label in data.bain_labels]
     body = html.figure(to_svg(figures.bain_figure(panels), "bain", "Bain path of model and DFT"), caption)
@@ -101,7 +106,9 @@ def coverage(data: ReportData) -> Section | None:
     if not points:
         return None
     svg = to_svg(figures.coverage_figure(points, bain_points), "coverage", "Volume and c/a of the labelled structures")
-    caption = "Each mark is one labelled structure, by what made it; distorted cells are measured by their lattice vectors."
+    caption = (
+        "Each mark is one labelled structure, by what made it; distorted cells are measured by their lattice vectors."
+    )
     return Section("coverage", "Coverage of volume and c/a", html.figure(svg, caption, narrow=True))
 
 
@@ -163,13 +170,15 @@ def parity(data: ReportData) -> Section | None:
         return None
     svg = to_svg(figures.parity_figure(panels), "parity", "Model against DFT: energy, forces, stress, moments")
     caption = (
-        f"Iteration {last.iteration}. Energy, force and stress at DFT's moments; moments are those the model relaxes to "
-        "from DFT's, along the axis of each structure."
+        f"Iteration {last.iteration}. Energy, force and stress at DFT's moments; moments are those the model relaxes "
+        "to from DFT's, along the axis of each structure."
     )
     body = html.figure(svg, caption)
     lost = sum(part.get("moments_unconverged", 0) for part in last.details.get("parity", {}).values())
     if lost:
-        body += html.paragraph(f"{lost} structures are missing from the moments panel: their moments did not relax.", "soft")
+        body += html.paragraph(
+            f"{lost} structures are missing from the moments panel: their moments did not relax.", "soft"
+        )
     return Section("parity", "Parity", body)
 
 
@@ -204,7 +213,9 @@ def set_aside(data: ReportData) -> Section | None:
         return None
     body = "<h3>Set aside</h3>"
     if aside:
-        body += html.table(["label", "what", "reason"], [[key[:12], what, why] for key, what, why in aside], text_columns=3)
+        body += html.table(
+            ["label", "what", "reason"], [[key[:12], what, why] for key, what, why in aside], text_columns=3
+        )
     else:
         body += html.paragraph("No label was set aside.")
     body += "<h3>Orderings that changed</h3>"
@@ -214,7 +225,12 @@ def set_aside(data: ReportData) -> Section | None:
             "for. They are trained on as what they became."
         )
         rows = [
-            [label.label_key[:12], make.describe(label), str(label.magnetic_state_asked), str(label.magnetic_state_reached)]
+            [
+                label.label_key[:12],
+                make.describe(label),
+                str(label.magnetic_state_asked),
+                str(label.magnetic_state_reached),
+            ]
             for label in changed
         ]
         body += html.table(["label", "what", "asked", "reached"], rows, text_columns=4)
@@ -240,7 +256,7 @@ def provenance(data: ReportData) -> Section:
         facts.append([f"iteration {state.iteration}", f"data set {state.dataset_hash}, model {state.model_hash}"])
         for name, version in state.details.get("versions", {}).items() if state is data.last else ():
             facts.append([name, version])
-    body = html.table(["", ""], facts, text_columns=2).replace("<thead><tr><th class=text></th><th class=text></th></tr></thead>", "")
+    body = html.table(["", ""], facts, text_columns=2)
     costs = make.stage_costs(data)
     if costs:
         total = sum(seconds for _, _, seconds in costs)
@@ -248,7 +264,9 @@ def provenance(data: ReportData) -> Section:
         rows.append(["all", sum(count for _, count, _ in costs), f"{total:.0f}"])
         body += "<h3>Costs</h3>" + html.table(["stage", "runs", "core-seconds"], rows)
     if data.campaign and data.campaign.estimate:
-        body += html.paragraph(f"Estimated before the start: {data.campaign.estimate.core_seconds:.0f} core-seconds.", "soft")
+        body += html.paragraph(
+            f"Estimated before the start: {data.campaign.estimate.core_seconds:.0f} core-seconds.", "soft"
+        )
     if data.jobs:
         states = sorted({state for counts in data.jobs.values() for state in counts})
         rows = [[stage, *(counts.get(state, 0) for state in states)] for stage, counts in data.jobs.items()]

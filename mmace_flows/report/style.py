@@ -72,7 +72,9 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = text.replace(INK, "currentColor")
     text = re.sub(r' id="[a-zA-Z0-9]+_\d+(_\d+)?"', "", text)  # group ids repeat between figures and nothing uses them
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg height="[^"]*" ([^>]*?)width="[^"]*"', r"<svg \1\2", text)
+    text = re.sub(
+        r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg height="[^"]*" ([^>]*?)width="[^"]*"', r"<svg \1\2", text
+    )
     label = description.replace("&", "and").replace('"', "'").replace("<", "").replace(">", "")
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 

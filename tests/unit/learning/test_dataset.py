@@ -61,7 +61,9 @@ def test_frames_of_a_relaxation_are_never_held_out() -> None:
 
 def test_a_bain_label_is_never_trained_on_by_key_or_by_atoms() -> None:
     bain = bain_labels()
-    same_atoms = label_of(bain_structure(11.4, 1.1, "FM").model_copy(update={"magmoms": [[0, 0, 1.0]] * 4}), "FM", "base")
+    same_atoms = label_of(
+        bain_structure(11.4, 1.1, "FM").model_copy(update={"magmoms": [[0, 0, 1.0]] * 4}), "FM", "base"
+    )
     assert same_atoms.label_key not in {label.label_key for label in bain}
     dataset = build_dataset([*training_labels(), bain[0], same_atoms], bain, DataSetSettings())
     for key in (bain[0].label_key, same_atoms.label_key):
@@ -93,7 +95,9 @@ def test_the_energy_window_leaves_out_what_lies_far_above() -> None:
     high = label_of(moved(bain_structure(11.0, 1.2, "FM"), 77), "FM", free_energy=-4.0)
     dataset = build_dataset([*training_labels(), high], [], DataSetSettings(max_energy=3.0))
     assert "above the lowest" in dataset.set_aside[high.label_key]
-    assert high.label_key in build_dataset([*training_labels(), high], [], DataSetSettings(test_fraction=0)).training_keys
+    assert (
+        high.label_key in build_dataset([*training_labels(), high], [], DataSetSettings(test_fraction=0)).training_keys
+    )
 
 
 def test_nothing_to_train_on_is_one_clear_line() -> None:

@@ -1,0 +1,154 @@
+"""Training as a job: from label keys to a model stored by its hash, resumable on the machine it began on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobflow import Maker, job
+from pydantic import Field
+
+from mmace_flows.learning.dataset import DataSet, check_no_bain, label_configuration, read_labels
+from mmace_flows.schemas.label import LabelDocument
+from mmace_flows.schemas.structure import Document, content_hash
+
+if TYPE_CHECKING:
+    from mmace import Potential
+
+HISTORY_ROWS = 400  # epochs kept in documents; longer histories are thinned
+
+
+class TrainedModel(Document):
+    """What a training job leaves behind."""
+
+    model_hash: str = Field(description="under which the weights stand in GridFS")
+    parent: str | None = Field(description="model that training started from")
+    member: int = Field(description="number in the committee, from 0")
+    history: list[dict[str, Any]] = Field(description="per epoch: loss, validation errors, learning rate, seconds")
+    best_epoch: int
+    reason: str = Field(description="why training ended")
+    core_seconds: float = Field(description="over all continuations")
+
+
+@dataclass
+class TrainMaker(Maker):
+    """Job: train one committee member on a data set.
+
+    ``potential`` and ``training`` are settings of `mmace.PotentialConfig` and `mmace.train.TrainingConfig` that differ
+    from their defaults; ``fine_tuning`` replaces training settings where training starts from the model before.
+    ``stationary_moments``: train on zero magnetic forces at DFT's moments where the engine gives none, because an
+    unconstrained self-consistent state is a stationary point of the energy as a function of the moments.
+    """
+
+    name: str = "train"
+    potential: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    fine_tuning: dict[str, Any] = field(default_factory=dict)
+    start: Literal["previous", "scratch"] = "previous"
+    committee: int = 1
+    validation_fraction: float = 0.0
+    stationary_moments: bool = True
+
+    def make_committee(self, campaign: str, dataset: Any, parents: Sequence[str]) -> list[Any]:
+        """One job per member. ``parents`` are the models of the iteration before, in the same order; empty: none."""
+        jobs = []
+        for member in range(self.committee):
+            parent = parents[member] if self.start == "previous" and member < len(parents) else None
+            jobs.append(self.make(campaign, dataset, member, parent))
+        return jobs
+
+    @job
+    def make(
+        self, campaign: str, dataset: dict[str, Any], member: int = 0, parent: str | None = None
+    ) -> dict[str, Any]:
+        """`TrainedModel` as a plain dictionary.
+
+        Parameters: ``dataset`` a `DataSet`; ``member`` number in the committee, its own seed; ``parent`` hash of the
+        model to start from. Raises BainLeakError if a Bain-path label stands in the data set.
+        """
+        from mmace import PotentialConfig, from_bytes, model_hash, to_bytes
+        from mmace.train import TrainingConfig, train
+        from mmace_flows.execution.stores import open_stores
+
+        data = DataSet(**dataset)
+        stores = open_stores()
+        labels = read_labels(stores.labels, data.training_keys)
+        check_no_bain(labels, read_labels(stores.labels, data.bain_keys))
+        initial: Potential | None = from_bytes(stores.load_model(parent), f"model {parent}")[0] if parent else None
+        potential = PotentialConfig.from_dict(_seeded(self.potential, member))
+        settings = {**self.training, **(self.fine_tuning if parent else {})}
+        config = TrainingConfig.from_dict(_seeded(settings, member))
+        training, validation = self._split(labels)
+        # the folder is the same after a kill, so that training goes on where it was
+        key = content_hash([data.dataset_hash, potential.to_dict(), config.to_dict(), parent, self.validation_fraction])
+
+        def progress(event: dict[str, Any]) -> None:
+            message = f"iteration {data.iteration}: epoch {event['epoch']}, loss {event['loss']:.4g}"
+            stores.event(campaign, "train", message, iteration=data.iteration, member=member, **event)
+
+        result = train(
+            None if initial is not None else potential,
+            config,
+            [label_configuration(label, self.stationary_moments) for label in training],
+            [label_configuration(label, self.stationary_moments) for label in validation],
+            stores.scratch(campaign, f"train-{data.iteration}-{member}-{key}"),
+            initial_model=initial,
+            progress=_at_intervals(progress),
+        )
+        metadata = {
+            "campaign": campaign,
+            "iteration": data.iteration,
+            "member": member,
+            "dataset_hash": data.dataset_hash,
+            "parent": parent,
+            "training": config.to_dict(),
+            "best_epoch": result.best_epoch,
+        }
+        metadata["model_hash"] = stores.save_model(
+            to_bytes(result.model, metadata), {**metadata, "model_hash": model_hash(result.model)}
+        )
+        return TrainedModel(
+            model_hash=metadata["model_hash"],
+            parent=parent,
+            member=member,
+            history=thinned(result.history),
+            best_epoch=result.best_epoch,
+            reason=result.reason,
+            core_seconds=result.seconds * (config.num_threads or 1),
+        ).model_dump()
+
+    def _split(self, labels: list[LabelDocument]) -> tuple[list[LabelDocument], list[LabelDocument]]:
+        """Training and validation labels. Validation picks the best epoch, so it is never the test set."""
+        count = round(self.validation_fraction * len(labels))
+        order = sorted(labels, key=lambda label: content_hash(["validation", label.label_key]))
+        held = {label.label_key for label in order[:count]}
+        training = [label for label in labels if label.label_key not in held]
+        return training, [label for label in labels if label.label_key in held]
+
+
+def thinned(history: Sequence[dict[str, Any]], rows: int = HISTORY_ROWS) -> list[dict[str, Any]]:
+    """At most about ``rows`` epochs, evenly spaced, the last one kept."""
+    step = max(1, -(-len(history) // rows))
+    kept = list(history[::step])
+    if history and kept[-1] is not history[-1]:
+        kept.append(history[-1])
+    return kept
+
+
+def _seeded(settings: dict[str, Any], member: int) -> dict[str, Any]:
+    return {**settings, "seed": int(settings.get("seed", 0)) + member}
+
+
+def _at_intervals(progress: Any, seconds: float = 2.0) -> Any:
+    """``progress`` called at most every ``seconds``: epochs of small data sets are faster than anybody reads."""
+    import time
+
+    last = [0.0]
+
+    def throttled(event: dict[str, Any]) -> None:
+        if time.monotonic() - last[0] >= seconds:
+            last[0] = time.monotonic()
+            progress(event)
+
+    return throttled
