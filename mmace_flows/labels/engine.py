@@ -1,0 +1,61 @@
+"""What every engine looks like: a name, a version, settings, and a run from a structure to raw numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmace.errors import UserError
+from mmace_flows.schemas.structure import MagneticStructure
+
+
+@dataclass
+class EngineResult:
+    """What one structure gave. N atoms. Numbers are None unless ``converged``."""
+
+    converged: bool = False
+    attempts: list[str] = field(default_factory=list)  # one line per attempt; the last one counts
+    error: str | None = None  # why it did not converge, one line
+    energy: float | None = None  # eV, extrapolated to zero smearing
+    free_energy: float | None = None  # eV, belongs to the forces
+    forces: np.ndarray | None = None  # [N,3] eV/Å
+    stress: np.ndarray | None = None  # [3,3] eV/Å³, ASE's sign: (1/V) ∂E/∂strain
+    magmoms: np.ndarray | None = None  # [N,3] μB in the lab frame
+    total_magmom: float | None = None  # μB along the common axis of the moments (z unless they lie along another)
+    scf_iterations: int | None = None
+    wall_seconds: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)  # what the engine decided itself, such as its k-points
+
+
+class Engine(Protocol):
+    """A DFT code with its settings."""
+
+    name: str
+
+    def version(self) -> str:
+        """Version of the code and of its atomic data."""
+
+    def settings_dict(self) -> dict[str, Any]:
+        """Complete settings, JSON-able: part of the label key, and enough to make the engine again."""
+
+    def run(
+        self, structure: MagneticStructure, folder: Path, name: str = "run", start_attempt: int = 0
+    ) -> EngineResult:
+        """Compute one structure; a calculation that fails is a result, not an exception.
+
+        ``start_attempt`` 1 goes straight to the second attempt, with its safer iterations.
+        Raises UserError for a structure that the engine can never treat.
+        """
+
+
+def get_engine(name: str, settings: dict[str, Any]) -> Engine:
+    """The engine that a label document names, with the document's settings. UserError for an unknown name."""
+    if name == "gpaw":
+        from mmace_flows.labels.gpaw_engine import GPAWEngine
+        from mmace_flows.labels.gpaw_settings import GPAWSettings
+
+        return GPAWEngine(GPAWSettings.model_validate(settings))
+    raise UserError(f"engine '{name}' is unknown; known: gpaw")

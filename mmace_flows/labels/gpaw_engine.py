@@ -1,0 +1,155 @@
+"""One GPAW calculation, from a structure with moments to raw numbers in eV, Å and μB."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmace.errors import UserError
+from mmace_flows.labels.engine import EngineResult
+from mmace_flows.labels.gpaw_settings import GPAWSettings
+from mmace_flows.schemas.structure import MagneticStructure
+
+OFF_AXIS = 0.01  # μB: components off the common axis up to this are dropped, larger ones are refused
+NOT_INSTALLED = "GPAW is not installed; run 'make install' or 'pip install gpaw'"
+
+
+@dataclass
+class GPAWEngine:
+    """GPAW in its plane-wave mode, spin-paired or collinear."""
+
+    settings: GPAWSettings = field(default_factory=GPAWSettings.small)
+    name: str = "gpaw"
+
+    def version(self) -> str:
+        """Version of GPAW and of its PAW setups. UserError if GPAW is not there."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            code = version("gpaw")
+        except PackageNotFoundError as error:
+            raise UserError(NOT_INSTALLED) from error
+        try:
+            return f"{code} (setups {version('gpaw-data')})"
+        except PackageNotFoundError:
+            return code
+
+    def settings_dict(self) -> dict[str, Any]:
+        """Complete settings, JSON-able."""
+        return self.settings.model_dump(mode="json")
+
+    def run(
+        self, structure: MagneticStructure, folder: Path | str, name: str = "gpaw", start_attempt: int = 0
+    ) -> EngineResult:
+        """Compute one structure; a second attempt with safer iterations if the first does not converge.
+
+        All-zero initial moments give a spin-paired calculation with zero moments. Otherwise the moments' common axis
+        becomes GPAW's z and the resulting moments are turned back; positions need no turning, for there is no
+        spin–orbit coupling. GPAW's text goes to ``folder/<name>.<attempt>.txt``.
+        Raises UserError for moments off one axis.
+        """
+        along, axis = collinear_moments(structure.magmoms)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        result = EngineResult()
+        started = time.perf_counter()
+        for attempt in range(start_attempt, 2):
+            settings = self.settings if attempt == 0 else self.settings.safer()
+            error = _attempt(structure, along, axis, settings, folder / f"{name}.{attempt}.txt", result)
+            kind = "first attempt" if attempt == 0 else "safer mixing"
+            result.attempts.append(f"{kind}: {error or f'converged in {result.scf_iterations} iterations'}")
+            result.error = error
+            if error is None or not error.startswith("SCF"):  # atoms too close do not part by mixing slower
+                break
+        result.wall_seconds = time.perf_counter() - started
+        return result
+
+
+def collinear_moments(magmoms: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Signed lengths along the common axis, and the axis.
+
+    Parameters: ``magmoms`` [N,3] μB. Returns [N] μB and a unit vector [3] whose largest component is positive.
+    Raises UserError for moments that are not along one axis: self-consistent non-collinear PBE is not in GPAW.
+    """
+    moments = np.asarray(magmoms, dtype=float).reshape(-1, 3)
+    if not np.all(np.isfinite(moments)):
+        raise UserError("structure: magmoms contain NaN or infinity; give finite numbers in μB")
+    if not np.any(moments):
+        return np.zeros(len(moments)), np.array([0.0, 0.0, 1.0])
+    axis = np.linalg.eigh(moments.T @ moments)[1][:, -1]
+    largest = int(np.argmax(np.abs(axis)))
+    axis = axis * np.sign(axis[largest])
+    if np.abs(axis[largest]) > 1.0 - 1e-12:  # exactly a Cartesian axis: no noise from the eigenvectors
+        axis = np.eye(3)[largest]
+    along = moments @ axis
+    off = float(np.linalg.norm(moments - np.outer(along, axis), axis=1).max())
+    if off > OFF_AXIS:
+        raise UserError(
+            f"structure: magmoms are not along one axis (up to {off:.3f} μB off it), and GPAW's PBE is collinear; "
+            "give collinear moments or use an engine with non-collinear magnetism"
+        )
+    return along, axis
+
+
+def _attempt(
+    structure: MagneticStructure,
+    along: np.ndarray,
+    axis: np.ndarray,
+    settings: GPAWSettings,
+    text_file: Path,
+    result: EngineResult,
+) -> str | None:
+    """One SCF cycle; fills ``result`` and returns None, or returns one line that says why it failed."""
+    try:
+        from gpaw import GPAW, KohnShamConvergenceError
+        from gpaw.utilities import AtomsTooClose
+    except ImportError as error:
+        raise UserError(f"{NOT_INSTALLED} (import failed: {_one_line(error)})") from error
+
+    atoms = structure.to_atoms()
+    # numbers, not vectors: GPAW would take vectors for a non-collinear calculation
+    atoms.set_initial_magnetic_moments(along)
+    calculator = GPAW(**settings.to_gpaw(structure.cell), txt=str(text_file))
+    try:
+        energy = float(calculator.get_potential_energy(atoms))
+        forces = np.asarray(calculator.get_forces(atoms), dtype=float)
+        stress = np.asarray(calculator.get_stress(atoms), dtype=float)
+    except AtomsTooClose as error:
+        return f"atoms too close: {_one_line(error)}"
+    except KohnShamConvergenceError:
+        return f"SCF not converged in {settings.max_iterations} iterations"
+    except (np.linalg.LinAlgError, FloatingPointError) as error:
+        return f"SCF broke down: {_one_line(error)}"
+    except ValueError as error:
+        if "NaN" not in str(error):
+            raise
+        return f"SCF broke down: {_one_line(error)}"
+    if not (np.isfinite(energy) and np.all(np.isfinite(forces)) and np.all(np.isfinite(stress))):
+        return "SCF gave numbers that are not finite"
+    spin_polarised = bool(np.any(along))
+    lengths = np.zeros(len(atoms))
+    if spin_polarised:
+        lengths = np.asarray(calculator.get_magnetic_moments(atoms), dtype=float)
+    result.converged = True
+    result.energy = energy
+    result.free_energy = float(calculator.get_potential_energy(atoms, force_consistent=True))
+    result.forces = forces
+    xx, yy, zz, yz, xz, xy = stress  # Voigt order
+    result.stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    result.magmoms = np.outer(lengths, axis) + 0.0
+    result.total_magmom = float(calculator.get_magnetic_moment(atoms)) if spin_polarised else 0.0
+    result.scf_iterations = int(calculator.get_number_of_iterations())
+    result.details = {
+        "kpoint_grid": list(settings.grid(structure.cell)),
+        "irreducible_kpoints": len(calculator.get_ibz_k_points()),
+        "bands": int(calculator.get_number_of_bands()),
+    }
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
