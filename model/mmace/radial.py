@@ -19,7 +19,11 @@ def envelope(lengths: Tensor, r_max: float, power: int = 5) -> Tensor:
 
 
 class BesselBasis(nn.Module):
-    """J(|r_ji|): sqrt(2/r_max) sin(nπr/r_max)/r for n = 1..num_bessel, times the envelope [11]."""
+    """J(|r_ji|): c · sin(nπr/r_max)/r for n = 1..num_bessel, times the envelope [11].
+
+    c = r_max sqrt(2/3) makes the mean square over the cutoff sphere one before the envelope: the radial networks, A and
+    the products of several A then all start with values below, but of the order of, one.
+    """
 
     frequencies: Tensor
 
@@ -32,19 +36,19 @@ class BesselBasis(nn.Module):
     def forward(self, lengths: Tensor) -> Tensor:
         """``lengths`` [E] in Å → [E, num_bessel]."""
         r = lengths.unsqueeze(-1)
-        waves = math.sqrt(2.0 / self.r_max) * torch.sin(self.frequencies * r) / r
+        waves = math.sqrt(2.0 / 3.0) * self.r_max * torch.sin(self.frequencies * r) / r
         return waves * envelope(r, self.r_max)
 
 
 class MomentRange(nn.Module):
     """Keeps moments inside [0, m_max(Z)] for the network, smoothly, and adds a wall that rises outside.
 
-    With u = (|m|/m_max)²: inside (u ≤ 1) nothing changes. Outside, the network sees u held below 1.1 by a tanh, and the
+    With u = (|m|/m_max)²: inside (u ≤ 1) nothing changes. Outside, the network sees u held below 1.01 by a tanh, and the
     atom pays ``wall · (u − 1)³``. Both pieces join with two continuous derivatives, so that a moment beyond the range
     of the Chebyshev polynomials meets a rising curve and not an exploding polynomial.
     """
 
-    WIDTH = 0.1
+    WIDTH = 0.01  # T_8 grows to 2.6 there; at 0.1 it would be 72
 
     m_max: Tensor
 
@@ -54,7 +58,7 @@ class MomentRange(nn.Module):
         self.wall = wall
 
     def forward(self, magmoms: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``magmoms`` [N,3] μB → scaled moments m/m_max [N,3] with |.|² ≤ 1.1, their squares u [N], wall energy [N] eV.
+        """``magmoms`` [N,3] μB → scaled moments m/m_max [N,3] with |.|² ≤ 1.01, their squares u [N], wall energy [N] eV.
 
         Works with |m|² only, never with the norm: all derivatives exist at m = 0.
         """
@@ -69,12 +73,16 @@ class MomentRange(nn.Module):
 
 
 def chebyshev(u: Tensor, degree: int) -> Tensor:
-    """T_1..T_degree of x = 1 − 2u, u = (|m|/m_max)² [A4, A5]: [N] → [N, degree]. No constant."""
+    """T_n(x)/n, n = 1..degree, of x = 1 − 2u, u = (|m|/m_max)² [A4, A5]: [N] → [N, degree]. No constant.
+
+    The slope of T_n at the ends grows with n². Dividing by n leaves the span as it is and makes random weights start
+    from curves of |m| that are smoother: a prior, nothing else.
+    """
     x = 1.0 - 2.0 * u
     terms = [torch.ones_like(x), x]
     for _ in range(2, degree + 1):
         terms.append(2.0 * x * terms[-1] - terms[-2])
-    return torch.stack(terms[1 : degree + 1], dim=-1)
+    return torch.stack([term / n for n, term in enumerate(terms[1 : degree + 1], start=1)], dim=-1)
 
 
 class MLP(nn.Module):
