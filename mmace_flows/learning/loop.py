@@ -2,7 +2,7 @@
 
 One iteration is
 
-    labels ──► data set ──► train ──► Bain path ──► evaluate ──► next
+    labels ──► data set ──► train ──► bain path ──► evaluate ──► next
                                                                   │ "continue": replaced by new labels and one more
                                                                   ▼ iteration, else it hands on the last state
                                                                  end
@@ -14,7 +14,7 @@ started over.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobflow import Flow, Job, Maker, Response, job
@@ -34,8 +34,8 @@ LABEL_STAGES = ("reference", "relax", "label")  # stages whose jobs compute labe
 class ActiveLearningMaker(Maker):
     """The loop, from the first labels to the decision to stop.
 
-    ``label_maker`` makes the label job of one candidate: ``make(candidate, campaign)`` whose output names its
-    ``label_key``. Everything else has defaults.
+    ``label_maker`` makes the label job of one candidate: ``make(candidate, campaign)``, named after its ``stage``, with
+    an output that names the ``label_key``. Everything else has defaults.
     """
 
     label_maker: Maker
@@ -50,7 +50,7 @@ class ActiveLearningMaker(Maker):
         """The loop from its first iteration.
 
         Parameters: ``labels`` outputs of the jobs that label the initial data; ``bain`` outputs of those that label the
-        Bain path. An output is a label, a label key, or a list of them.
+        Bain path, as `label_keys` reads them.
         """
         return self.iteration(campaign, labels, bain)
 
@@ -70,18 +70,14 @@ class ActiveLearningMaker(Maker):
             _name(one, "train", number, f", member {member + 1}" if len(training) > 1 else "")
         _name(path, "bain path", number)
         _name(evaluation, "evaluate", number)
-        _name(following, "sample", number + 1)
+        _name(following, "next", number)
         jobs = [dataset, *training, path, evaluation, following]
         return Flow(jobs, output=following.output, name=f"iteration {number}")
 
     def label_jobs(self, candidates: Sequence[Candidate], campaign: str, stage: str = "label") -> list[Job]:
-        """A label job per candidate, named after the ``stage`` and what it computes."""
-        jobs = []
-        for number, candidate in enumerate(candidates, start=1):
-            one = self.label_maker.make(candidate, campaign=campaign)
-            one.name = f"{stage}: {describe(candidate)}, {number} of {len(candidates)}"
-            jobs.append(one)
-        return jobs
+        """A label job per candidate, counted under ``stage``."""
+        maker: Any = replace(self.label_maker, stage=stage)  # type: ignore[call-arg]
+        return [maker.make(candidate, campaign=campaign) for candidate in candidates]
 
     @job
     def collect(self, labels: list[Any], bain: list[Any], previous: dict[str, Any] | None) -> dict[str, Any]:
@@ -140,24 +136,17 @@ class ActiveLearningMaker(Maker):
 
 
 def label_keys(outputs: Any) -> list[str]:
-    """Label keys in outputs of label jobs: a label document, its key, or (nested) lists of them, each key once."""
+    """Label keys in outputs of label jobs, each key once.
+
+    An output is a key, something that names its ``label_key``, something that lists ``labels``, or a list of these.
+    """
     if isinstance(outputs, str):
         return [outputs]
     if isinstance(outputs, dict):
-        return [outputs["label_key"]]
+        return label_keys(outputs["labels"]) if "labels" in outputs else [outputs["label_key"]]
     if isinstance(outputs, list | tuple):
         return list(dict.fromkeys(key for output in outputs for key in label_keys(output)))
-    key = getattr(outputs, "label_key", None)
-    if key is None:
-        raise TypeError(f"output of a label job is {type(outputs).__name__}; expected a label or its key")
-    return [str(key)]
-
-
-def describe(candidate: Candidate) -> str:
-    """A candidate in a few words, for names of jobs."""
-    ratio = candidate.details.get("c_over_a")
-    where = f" c/a {ratio:.3f}" if isinstance(ratio, int | float) else ""
-    return f"{candidate.operation} {candidate.magnetic_state}{where}"
+    raise TypeError(f"output of a label job is {type(outputs).__name__}; expected a label key or what names one")
 
 
 def _committee(previous: dict[str, Any] | None) -> list[str]:

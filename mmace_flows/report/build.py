@@ -53,7 +53,19 @@ def collect(stores: Stores, campaign: str) -> ReportData:
         campaign=Campaign(**_fields(document, Campaign)) if document else None,
         states=states,
         labels=labels,
+        jobs=count_jobs(stores, campaign),
     )
+
+
+def count_jobs(stores: Stores, campaign: str) -> dict[str, dict[str, int]]:
+    """Stage → state of the queue → number of jobs."""
+    from mmace_flows.execution.queue import jobs
+
+    counts: dict[str, dict[str, int]] = {}
+    for queued in jobs(stores, campaign):
+        states = counts.setdefault(queued.stage, {})
+        states[queued.state] = states.get(queued.state, 0) + 1
+    return counts
 
 
 def reused_keys(stores: Stores, campaign: str) -> list[str]:

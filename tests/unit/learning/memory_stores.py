@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jobflow import Maker, job
+from jobflow import Job, Maker, job
 from maggma.stores import MemoryStore
 from synthetic import label_of
 
@@ -58,10 +58,17 @@ class FormulaLabelMaker(Maker):
     """Labels by formula: energy by c/a and state, as `synthetic.label_of`."""
 
     name: str = "label"
+    stage: str = "label"
     fail_operation: str = ""
 
+    def make(self, candidate: Candidate, campaign: str) -> Job:
+        """The job."""
+        made = self.run(candidate, campaign)
+        made.name = f"{self.stage}: {candidate.operation}"
+        return made
+
     @job
-    def make(self, candidate: Candidate, campaign: str = "") -> dict[str, Any]:
+    def run(self, candidate: Candidate, campaign: str) -> dict[str, Any]:
         """A label document, which is also stored."""
         moments = np.asarray(candidate.structure.magmoms)
         label = label_of(
@@ -76,4 +83,4 @@ class FormulaLabelMaker(Maker):
         if candidate.operation == self.fail_operation:
             label = label.model_copy(update={"status": "failed", "error": "by request"})
         STORES[-1].labels.update([label.model_dump()], key="label_key")
-        return label.model_dump()
+        return {"label_key": label.label_key, "status": label.status}

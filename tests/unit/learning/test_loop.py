@@ -129,7 +129,8 @@ def test_proposals_repeat_and_differ_between_iterations(stores: MemoryStores, tm
 
 
 def test_label_keys_of_every_kind_of_output() -> None:
-    assert label_keys(["a", {"label_key": "b", "energy": 1.0}, [["c"], "a"]]) == ["a", "b", "c"]
+    relaxation = {"labels": [{"label_key": "d"}, {"label_key": "a"}], "status": "converged"}
+    assert label_keys(["a", {"label_key": "b", "status": "failed"}, [["c"], "a"], relaxation]) == ["a", "b", "c", "d"]
     with pytest.raises(TypeError):
         label_keys([None])
 

@@ -1,0 +1,225 @@
+"""FeNi: a magnetic potential of the Bain path by active learning on DFT.
+
+Base cells, distorted and relaxed by DFT in non-magnetic, ferro- and antiferromagnetic states, train a first model. The
+model then walks at 2000 K and along its own antiferromagnetic Bain path; DFT labels what it finds, and the next model
+is trained on all of it. Each model's Bain path is held against DFT points that are never trained on.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from jobflow import Flow
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mmace_flows.labels.gpaw_makers import GPAWLabelMaker, GPAWRelaxMaker
+from mmace_flows.labels.gpaw_settings import GPAWSettings
+from mmace_flows.labels.relaxation import RelaxSettings
+from mmace_flows.learning.dataset import DataSetSettings
+from mmace_flows.learning.loop import ActiveLearningMaker
+from mmace_flows.learning.sampling import SamplingSettings
+from mmace_flows.learning.stop_rule import StopRule
+from mmace_flows.learning.train_maker import TrainMaker
+from mmace_flows.properties.bain import BainPathMaker
+from mmace_flows.schemas.campaign import CostEstimate, StageEstimate
+from mmace_flows.schemas.structure import Candidate, MagneticState
+from mmace_flows.structures.base_cells import FENI_VOLUME_PER_ATOM, bain_candidates, base_candidates
+from mmace_flows.structures.distort import DistortSettings, distortions, perturb, spawn_seeds
+from mmace_flows.structures.metropolis import MetropolisSettings
+
+STATES: tuple[MagneticState, ...] = ("NM", "FM", "AFM")
+
+
+class FeNiSettings(BaseModel):
+    """Everything that decides the campaign's numbers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dft: GPAWSettings = Field(description="DFT of every label")
+    volume: float = Field(default=FENI_VOLUME_PER_ATOM, gt=0.0, description="of base cells and Bain path, Å³ per atom")
+    bain_ratios: list[float] = Field(description="c/a of the DFT reference points, each in every state")
+    states: list[MagneticState] = Field(default=list(STATES), description="magnetic states of the whole campaign")
+    distort: DistortSettings = Field(description="how the base cells are distorted")
+    distortions_per_base: int = Field(ge=1, description="distorted cells per base cell, through the states in turn")
+    relaxations: dict[str, list[MagneticState]] = Field(description="base cell → states in which DFT relaxes it")
+    relax_displacement: float = Field(default=0.1, gt=0.0, description="σ of the displacements it starts from, Å")
+    relax: RelaxSettings = Field(description="how far relaxations go and what is kept of them")
+    dataset: DataSetSettings = Field(default_factory=DataSetSettings, description="test set and what is set aside")
+    potential: dict[str, Any] = Field(description="settings of mmace.PotentialConfig that differ from its defaults")
+    training: dict[str, Any] = Field(description="settings of mmace.train.TrainingConfig that differ from its defaults")
+    fine_tuning: dict[str, Any] = Field(description="training settings of models that start from the one before")
+    start_from_previous: bool = Field(default=True, description="later models start from the one before, else anew")
+    committee: int = Field(default=1, ge=1, description="models per iteration; more than one gives a spread")
+    validation_fraction: float = Field(default=0.0, ge=0.0, lt=1.0, description="of the training set, picks the epoch")
+    sampling: SamplingSettings = Field(description="what the model proposes for labelling")
+    stop_rule: StopRule = Field(default_factory=StopRule, description="tolerances and number of iterations")
+    curve_points: int = Field(default=8, ge=0, description="points of each model curve between the DFT points")
+    seed: int = Field(default=0, description="seed of distortions and displacements")
+    seconds_per_label: float = Field(gt=0.0, description="core-seconds of one DFT calculation, for the estimate only")
+    seconds_per_training: float = Field(gt=0.0, description="core-seconds of one training, for the estimate only")
+
+    @field_validator("potential")
+    @classmethod
+    def _known_potential(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from mmace.config import PotentialConfig
+
+        PotentialConfig.from_dict(value)
+        return value
+
+    @field_validator("training", "fine_tuning")
+    @classmethod
+    def _known_training(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from mmace.train.config import TrainingConfig
+
+        TrainingConfig.from_dict(value)
+        return value
+
+
+def build(settings: FeNiSettings, campaign: str) -> Flow:
+    """The campaign's flow: reference labels and initial data side by side, then the loop."""
+    loop = ActiveLearningMaker(
+        label_maker=GPAWLabelMaker(settings=settings.dft),
+        dataset=settings.dataset,
+        train_maker=TrainMaker(
+            potential=settings.potential,
+            training=settings.training,
+            fine_tuning=settings.fine_tuning,
+            start="previous" if settings.start_from_previous else "scratch",
+            committee=settings.committee,
+            validation_fraction=settings.validation_fraction,
+        ),
+        bain_maker=BainPathMaker(curve_points=settings.curve_points),
+        sampling=settings.sampling.model_copy(update={"volume": settings.volume}),
+        stop_rule=settings.stop_rule,
+    )
+    relax_maker = GPAWRelaxMaker(settings=settings.dft, relax=settings.relax)
+    # relaxations are the longest jobs: they come first, so that no core waits for one at the end
+    relaxations = [relax_maker.make(start, campaign=campaign) for start in relax_starts(settings)]
+    labels = loop.label_jobs(distorted(settings), campaign)
+    reference = loop.label_jobs(
+        bain_candidates(settings.bain_ratios, settings.states, settings.volume), campaign, "reference"
+    )
+    initial = [*relaxations, *labels]
+    rest = loop.make(campaign, [job.output for job in initial], [job.output for job in reference])
+    return Flow([*initial, *reference, rest], output=rest.output, name=campaign)
+
+
+def distorted(settings: FeNiSettings) -> list[Candidate]:
+    """Base cells with random volume, positions and moments."""
+    return distortions(
+        base_candidates(settings.volume),
+        settings.distortions_per_base,
+        settings.seed,
+        settings.distort,
+        settings.states,
+    )
+
+
+def relax_starts(settings: FeNiSettings) -> list[Candidate]:
+    """Base cells with displaced atoms: in the ideal cells symmetry leaves no forces, and nothing would move."""
+    bases = [
+        base
+        for name, states in settings.relaxations.items()
+        for base in base_candidates(settings.volume, states, [name])
+    ]
+    seeds = spawn_seeds(settings.seed + 1, len(bases))
+    return [
+        perturb(
+            base.structure,
+            seed,
+            settings.relax_displacement,
+            moment_scale=(1.0, 1.0),
+            details={"base": base.details["base"]},
+        )
+        for base, seed in zip(bases, seeds, strict=True)
+    ]
+
+
+def estimate(settings: FeNiSettings) -> CostEstimate:
+    """Jobs and core-seconds per stage, if every iteration is made."""
+    iterations = settings.stop_rule.max_iterations
+    label, relaxations = settings.seconds_per_label, sum(len(states) for states in settings.relaxations.values())
+    fresh = (settings.sampling.rattled + settings.sampling.path_points) * (iterations - 1)
+    stages = [
+        ("relax", relaxations, label * settings.relax.max_steps),
+        ("label", len(distorted(settings)) + fresh, label),
+        ("reference", len(settings.bain_ratios) * len(settings.states), label),
+        ("data set", iterations, 1.0),
+        ("train", iterations * settings.committee, settings.seconds_per_training),
+        ("bain path", iterations, 20.0),
+        ("evaluate", iterations, 15.0),
+        ("next", iterations, 30.0),
+    ]
+    return CostEstimate(
+        stages=[
+            StageEstimate(stage=stage, jobs=jobs, core_seconds_per_job=seconds)
+            for stage, jobs, seconds in stages
+            if jobs
+        ]
+    )
+
+
+SMALL = FeNiSettings(
+    dft=GPAWSettings.small(),
+    bain_ratios=[0.9, 1.0, 1.2, sqrt(2.0), 1.6],
+    distort=DistortSettings(volume_scale=(0.88, 1.15)),
+    distortions_per_base=4,
+    relaxations={"fcc": ["FM"], "bcc": ["AFM"]},
+    relax=RelaxSettings.small(max_steps=4, frames=3),
+    potential={
+        "elements": ["Fe", "Ni"], "symmetry": "soc", "r_max": 5.0, "num_layers": 1, "hidden": "32x0e", "l_pos": 3,
+        "l_mag": 1, "correlation": 3, "radial_hidden": [32, 32], "m_max": {"Fe": 4.0, "Ni": 2.0},
+    },
+    training={"epochs": 2000, "max_seconds": 75.0, "batch_size": 4, "rotate_moments": True, "num_threads": 2},
+    fine_tuning={"learning_rate": 0.002, "epochs": 2000, "max_seconds": 75.0, "batch_size": 4, "rotate_moments": True},
+    sampling=SamplingSettings(metropolis=MetropolisSettings(steps=100), bases=["fcc", "bcc"], rattled=6, path_points=4),
+    stop_rule=StopRule(min_iterations=2, max_iterations=2),
+    seconds_per_label=20.0,
+    seconds_per_training=150.0,
+)  # fmt: skip
+
+PAPER = FeNiSettings(
+    dft=GPAWSettings.paper(),
+    bain_ratios=[0.85 + 0.05 * step for step in range(18)],
+    distort=DistortSettings(),
+    distortions_per_base=15,
+    relaxations={"fcc": list(STATES), "bcc": list(STATES), "bct1.6": list(STATES)},
+    relax=RelaxSettings.paper(),
+    potential={
+        "elements": ["Fe", "Ni"], "symmetry": "soc", "r_max": 6.0, "num_layers": 2, "hidden": "128x0e+128x1o",
+        "l_pos": 3, "l_mag": 1, "correlation": 3, "m_max": {"Fe": 4.0, "Ni": 2.0},
+    },
+    training={"epochs": 500, "batch_size": 8, "rotate_moments": True},
+    fine_tuning={"learning_rate": 0.0005, "clip": 10.0},
+    validation_fraction=0.1,
+    sampling=SamplingSettings(metropolis=MetropolisSettings(steps=1000), rattled=80, path_points=29),
+    stop_rule=StopRule(min_iterations=2, max_iterations=4),
+    curve_points=30,
+    seconds_per_label=2500.0,
+    seconds_per_training=200_000.0,
+)  # fmt: skip
+
+TINY = SMALL.model_copy(
+    update={
+        "dft": GPAWSettings.small(
+            cutoff=300.0, kpoints=(2, 2, 1), density_convergence=1e-3, eigenstates_convergence=1e-6
+        ),
+        "bain_ratios": [1.0, sqrt(2.0)],
+        "states": ["NM", "FM"],
+        "distortions_per_base": 1,
+        "relaxations": {"fcc": ["FM"]},
+        "relax": RelaxSettings.small(max_steps=2, frames=2),
+        "potential": {**SMALL.potential, "hidden": "8x0e", "r_max": 4.0, "l_pos": 2, "correlation": 2},
+        "training": {**SMALL.training, "max_seconds": 5.0, "num_threads": 1},
+        "fine_tuning": {**SMALL.fine_tuning, "max_seconds": 5.0},
+        "sampling": SamplingSettings(
+            metropolis=MetropolisSettings(steps=20), bases=["fcc"], states=["FM"], rattled=1, path_points=1
+        ),
+        "curve_points": 3,
+        "seconds_per_label": 8.0,
+        "seconds_per_training": 5.0,
+    }
+)
+
+PRESETS: dict[str, FeNiSettings] = {"small": SMALL, "paper": PAPER, "tiny": TINY}
