@@ -25,7 +25,7 @@ from mmace_flows.properties.bain import BainPathMaker
 from mmace_flows.schemas.campaign import CostEstimate, StageEstimate
 from mmace_flows.schemas.structure import Candidate, MagneticState
 from mmace_flows.structures.base_cells import FENI_VOLUME_PER_ATOM, bain_candidates, base_candidates
-from mmace_flows.structures.distort import DistortSettings, distortions, perturb, spawn_seeds
+from mmace_flows.structures.distort import DistortSettings, distortions, perturb
 from mmace_flows.structures.metropolis import MetropolisSettings
 
 STATES: tuple[MagneticState, ...] = ("NM", "FM", "AFM")
@@ -41,7 +41,9 @@ class FeNiSettings(BaseModel):
     bain_ratios: list[float] = Field(description="c/a of the DFT reference points, each in every state")
     states: list[MagneticState] = Field(default=list(STATES), description="magnetic states of the whole campaign")
     distort: DistortSettings = Field(description="how the base cells are distorted")
-    distortions_per_base: int = Field(ge=1, description="distorted cells per base cell, through the states in turn")
+    distortions: dict[MagneticState, int] = Field(
+        description="state → distorted cells per base cell; every second one has spins flipped and moments scaled"
+    )
     relaxations: dict[str, list[MagneticState]] = Field(description="base cell → states in which DFT relaxes it")
     relax_displacement: float = Field(default=0.1, gt=0.0, description="σ of the displacements it starts from, Å")
     relax: RelaxSettings = Field(description="how far relaxations go and what is kept of them")
@@ -107,33 +109,24 @@ def build(settings: FeNiSettings, campaign: str) -> Flow:
 
 def distorted(settings: FeNiSettings) -> list[Candidate]:
     """Base cells with random volume, positions and moments."""
-    return distortions(
-        base_candidates(settings.volume),
-        settings.distortions_per_base,
-        settings.seed,
-        settings.distort,
-        settings.states,
-    )
+    bases = base_candidates(settings.volume)
+    return [
+        candidate
+        for number, (state, count) in enumerate(settings.distortions.items())
+        for candidate in distortions(bases, count, settings.seed + number, settings.distort, [state])
+    ]
 
 
 def relax_starts(settings: FeNiSettings) -> list[Candidate]:
     """Base cells with displaced atoms: in the ideal cells symmetry leaves no forces, and nothing would move."""
-    bases = [
-        base
-        for name, states in settings.relaxations.items()
-        for base in base_candidates(settings.volume, states, [name])
-    ]
-    seeds = spawn_seeds(settings.seed + 1, len(bases))
-    return [
-        perturb(
-            base.structure,
-            seed,
-            settings.relax_displacement,
-            moment_scale=(1.0, 1.0),
-            details={"base": base.details["base"]},
-        )
-        for base, seed in zip(bases, seeds, strict=True)
-    ]
+    starts = []
+    for base, states in settings.relaxations.items():
+        for number, cell in enumerate(base_candidates(settings.volume, states, [base])):
+            seed = settings.seed + number
+            starts.append(
+                perturb(cell.structure, seed, settings.relax_displacement, (1.0, 1.0), details={"base": base})
+            )
+    return starts
 
 
 def estimate(settings: FeNiSettings) -> CostEstimate:
@@ -151,20 +144,15 @@ def estimate(settings: FeNiSettings) -> CostEstimate:
         ("evaluate", iterations, 15.0),
         ("next", iterations, 30.0),
     ]
-    return CostEstimate(
-        stages=[
-            StageEstimate(stage=stage, jobs=jobs, core_seconds_per_job=seconds)
-            for stage, jobs, seconds in stages
-            if jobs
-        ]
-    )
+    made = [StageEstimate(stage=stage, jobs=jobs, core_seconds_per_job=seconds) for stage, jobs, seconds in stages]
+    return CostEstimate(stages=[stage for stage in made if stage.jobs])
 
 
 SMALL = FeNiSettings(
     dft=GPAWSettings.small(),
     bain_ratios=[0.9, 1.0, 1.2, sqrt(2.0), 1.6],
     distort=DistortSettings(volume_scale=(0.88, 1.15)),
-    distortions_per_base=4,
+    distortions={"NM": 1, "FM": 2, "AFM": 2},
     relaxations={"fcc": ["FM"], "bcc": ["AFM"]},
     relax=RelaxSettings.small(max_steps=4, frames=3),
     potential={
@@ -183,7 +171,7 @@ PAPER = FeNiSettings(
     dft=GPAWSettings.paper(),
     bain_ratios=[0.85 + 0.05 * step for step in range(18)],
     distort=DistortSettings(),
-    distortions_per_base=15,
+    distortions={"NM": 3, "FM": 6, "AFM": 6},
     relaxations={"fcc": list(STATES), "bcc": list(STATES), "bct1.6": list(STATES)},
     relax=RelaxSettings.paper(),
     potential={
@@ -207,7 +195,7 @@ TINY = SMALL.model_copy(
         ),
         "bain_ratios": [1.0, sqrt(2.0)],
         "states": ["NM", "FM"],
-        "distortions_per_base": 1,
+        "distortions": {"NM": 1, "FM": 1},
         "relaxations": {"fcc": ["FM"]},
         "relax": RelaxSettings.small(max_steps=2, frames=2),
         "potential": {**SMALL.potential, "hidden": "8x0e", "r_max": 4.0, "l_pos": 2, "correlation": 2},

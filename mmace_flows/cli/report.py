@@ -20,13 +20,15 @@ def report_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html in the campaign's folder")
     ] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder for database, logs, reports.")] = None,
     figures: Annotated[Path | None, typer.Option(help="folder that also gets the Bain figure as bain.png")] = None,
 ) -> None:
     """Write a campaign's report: one HTML file that works offline. Also while the campaign is running."""
     from mmace_flows.execution.campaign import require_campaign
+    from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.report.build import build_report
 
-    stores = open_stores()
+    stores = open_stores(load_settings(data_dir=data_dir))
     name = require_campaign(stores, campaign).campaign
-    typer.echo(build_report(name, output or stores.campaign_folder(name) / "report.html", figures))
+    typer.echo(build_report(name, output or stores.campaign_folder(name) / "report.html", figures, stores))

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
 
 
-def build_report(campaign: str, output: Path, figures: Path | None = None) -> Path:
+def build_report(campaign: str, output: Path, figures: Path | None = None, stores: Stores | None = None) -> Path:
     """Write the report of ``campaign`` to ``output``, as far as the campaign has come; returns ``output``.
 
-    Parameters: ``figures`` a folder that also gets the Bain figure as ``bain.png``.
+    Parameters: ``figures`` a folder that also gets the Bain figure as ``bain.png``; ``stores`` default: this machine's.
     Raises UserError for an unknown campaign or a file that cannot be written.
     """
     from mmace_flows.execution.stores import open_stores
 
-    return write_report(collect(open_stores(), campaign), Path(output), figures)
+    return write_report(collect(stores or open_stores(), campaign), Path(output), figures)
 
 
 def collect(stores: Stores, campaign: str) -> ReportData:
