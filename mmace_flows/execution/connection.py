@@ -57,6 +57,13 @@ def disconnect() -> None:
         _connections.pop(key).close()
 
 
+def leave_servers() -> None:
+    """Leave the embedded server without closing clients: for a process that is about to be killed."""
+    for key, connection in list(_connections.items()):
+        if key[0] == os.getpid() and connection.embedded is not None:
+            connection.embedded.leave()
+
+
 atexit.register(disconnect)
 
 

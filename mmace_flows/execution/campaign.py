@@ -1,0 +1,163 @@
+"""Campaign documents: begin one, find one again, and make sure that only one process runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pymongo.errors import PyMongoError
+
+from mmace.errors import UserError
+from mmace_flows.execution.processes import FileLock, ProcessName
+from mmace_flows.execution.recipe import Recipe
+from mmace_flows.schemas.campaign import Campaign
+from mmace_flows.schemas.structure import content_hash
+
+if TYPE_CHECKING:
+    from mmace_flows.execution.stores import Stores
+
+SIGN_OF_LIFE = timedelta(seconds=60)  # a runner on another machine that is silent for longer is dead
+
+
+def check_name(name: str) -> str:
+    """A campaign's name is a folder's name too. Raises UserError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise UserError(f"--name {name!r}: use letters, digits, '-', '_' and '.', at most 80, like feni-small")
+    return name
+
+
+def settings_hash(recipe: Recipe, settings: BaseModel) -> str:
+    """Hash of the recipe's name and its complete settings."""
+    return content_hash([recipe.name, settings.model_dump(mode="json")])
+
+
+def find_campaign(stores: Stores, name: str) -> Campaign | None:
+    """The campaign of this name, or None."""
+    found = stores.campaigns.query_one({"campaign": name}, properties=list(Campaign.model_fields))
+    if found is None:
+        return None
+    found.pop("_id", None)
+    return Campaign(**found)
+
+
+def list_campaigns(stores: Stores) -> list[Campaign]:
+    """All campaigns, the newest last."""
+    found = stores.campaigns.query({}, properties=list(Campaign.model_fields), sort={"created": 1})
+    return [Campaign(**{key: value for key, value in one.items() if key != "_id"}) for one in found]
+
+
+def require_campaign(stores: Stores, name: str | None) -> Campaign:
+    """The campaign of this name; without a name the newest unfinished one, else the newest. Raises UserError."""
+    campaigns = list_campaigns(stores)
+    if not campaigns:
+        raise UserError("no campaign in this database yet; begin one with `mmace run workflows/feni.py --preset small`")
+    if name is None:
+        unfinished = [one for one in campaigns if one.finished is None]
+        return (unfinished or campaigns)[-1]
+    for one in campaigns:
+        if one.campaign == name:
+            return one
+    raise UserError(f"no campaign '{name}'; known: {', '.join(one.campaign for one in campaigns)}")
+
+
+def begin_campaign(stores: Stores, recipe: Recipe, preset: str, settings: BaseModel, name: str, given: str) -> Campaign:
+    """The campaign of this name, made if it is new. ``given``: the recipe's path as the user gave it.
+
+    Raises UserError if a campaign of this name has other settings.
+    """
+    digest = settings_hash(recipe, settings)
+    old = find_campaign(stores, name)
+    if old is not None:
+        if old.settings_hash != digest:
+            raise UserError(
+                f"campaign '{name}' exists with other settings ({_difference(old, recipe, settings)}); "
+                f"choose another --name, or --new, or continue it with `mmace resume {name}`"
+            )
+        return old
+    from mmace_flows import __version__
+
+    campaign = Campaign(
+        campaign=name,
+        recipe=given,
+        preset=preset,
+        settings=settings.model_dump(mode="json"),
+        settings_hash=digest,
+        code_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        estimate=recipe.estimate(settings),
+        details={"recipe_file": str(recipe.path)},
+    )
+    stores.campaigns.update(campaign.model_dump(mode="json"))
+    return campaign
+
+
+def free_name(stores: Stores, name: str) -> str:
+    """``name``, or ``name-2``, ``name-3``, … : the first that no campaign has."""
+    taken = {one.campaign for one in list_campaigns(stores)}
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def update_campaign(stores: Stores, name: str, **fields: Any) -> None:
+    """Set fields of the campaign document (dots reach into nested ones)."""
+    stores.campaigns._collection.update_one({"campaign": name}, {"$set": fields})
+
+
+def _difference(old: Campaign, recipe: Recipe, settings: BaseModel) -> str:
+    """The first few settings that differ, in words."""
+    if str(old.details.get("recipe_file", "")).rpartition("/")[2] != recipe.path.name:
+        return f"its recipe is {old.recipe}"
+    new = settings.model_dump(mode="json")
+    keys = [key for key in {**old.settings, **new} if old.settings.get(key) != new.get(key)]
+    shown = [f"{key}: {old.settings.get(key)!r} there, {new.get(key)!r} here" for key in keys[:2]]
+    return "; ".join(shown)[:200] + ("; …" if len(keys) > 2 else "")
+
+
+@contextmanager
+def only_runner(stores: Stores, name: str) -> Iterator[None]:
+    """While the block runs, no other process runs this campaign. Raises UserError that names the other process.
+
+    On this machine the kernel decides (a lock that dies with its holder); between machines that share a server, a sign
+    of life in the campaign document, see `sign_of_life`.
+    """
+    lock = FileLock(stores.campaign_folder(name) / "run.lock")
+    if not lock.acquire(timeout=0.0):
+        raise UserError(f"campaign '{name}' is being run by process {lock.holder()}; watch it with `mmace status {name}`")
+    try:
+        _refuse_other_machine(stores, name)
+        sign_of_life(stores, name)
+        try:
+            yield
+        finally:
+            with suppress(PyMongoError):  # a server that is gone is reported by whoever needed it
+                update_campaign(stores, name, **{"details.runner": None})
+    finally:
+        lock.release()
+
+
+def _refuse_other_machine(stores: Stores, name: str) -> None:
+    """Raise UserError if a process on another machine, or over another data folder, runs the campaign."""
+    here = ProcessName.this()
+    runner = (stores.campaigns.query_one({"campaign": name}) or {}).get("details", {}).get("runner") or {}
+    other = ProcessName.parse(runner.get("process", ""))
+    if other is None or other == here:
+        return
+    if other.host == here.host or stores.connection.embedded is not None:
+        alive = other.alive()
+    else:
+        alive = datetime.now(UTC) - datetime.fromisoformat(runner["seen"]) < SIGN_OF_LIFE
+    if alive:
+        raise UserError(f"campaign '{name}' is being run by process {other.pid} on {other.host}; stop that first")
+
+
+def sign_of_life(stores: Stores, name: str) -> None:
+    """Say in the campaign document that this process runs it. To be called every few seconds."""
+    seen = datetime.now(UTC).isoformat(timespec="seconds")
+    update_campaign(stores, name, **{"details.runner": {"process": str(ProcessName.this()), "seen": seen}})

@@ -1,0 +1,97 @@
+"""The FireWorks queue of a campaign: put a flow in, see where its jobs stand, why one failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobflow import Flow, Job
+
+    from mmace_flows.execution.stores import Stores
+
+# FireWorks' states in a user's words
+DONE = frozenset({"COMPLETED", "ARCHIVED"})
+RUNNING = frozenset({"RUNNING"})
+FAILED = frozenset({"FIZZLED"})
+SKIPPED = frozenset({"DEFUSED"})  # a job asked for its children to be left out
+UNFINISHED = frozenset({"READY", "RESERVED", "RUNNING"})  # work that a worker has or could take
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """One job of the queue."""
+
+    firework: int
+    name: str
+    state: str
+
+    @property
+    def stage(self) -> str:
+        """The part of the name before the colon: what progress is counted by."""
+        return stage_of(self.name)
+
+
+def stage_of(name: str) -> str:
+    """Stage of a job named ``stage: detail``."""
+    return name.partition(":")[0].strip()
+
+
+def submit(stores: Stores, flow: Flow | Job, campaign: str) -> list[int]:
+    """Put the flow into the queue under the campaign's name; returns the root fireworks.
+
+    Every job, also those that jobs make later, carries the campaign in its metadata. No store goes into the queue:
+    workers open their own, so no address and no password is written there.
+    """
+    from jobflow.managers.fireworks import flow_to_workflow
+
+    flow.update_metadata({"campaign": campaign}, dynamic=True)
+    workflow = flow_to_workflow(flow, name=campaign, metadata={"campaign": campaign})
+    stores.launchpad.add_wf(workflow)
+    return sorted(workflow.root_fw_ids)
+
+
+def submitted(stores: Stores, campaign: str) -> list[int]:
+    """Root fireworks of the campaign's workflow; empty if it never got into the queue.
+
+    Fireworks that an interrupted `submit` left without a workflow are removed.
+    """
+    launchpad = stores.launchpad
+    workflow = launchpad.workflows.find_one({"metadata.campaign": campaign}, {"nodes": 1, "parent_links": 1})
+    if workflow is None:
+        launchpad.fireworks.delete_many({"spec.campaign": campaign})
+        return []
+    return sorted(node for node in workflow["nodes"] if not workflow["parent_links"].get(str(node)))
+
+
+def jobs(stores: Stores, campaign: str) -> list[QueuedJob]:
+    """All jobs of the campaign that the queue knows by now, in the order in which they were made."""
+    found = stores.launchpad.fireworks.find({"spec.campaign": campaign}, {"fw_id": 1, "name": 1, "state": 1})
+    return sorted((QueuedJob(job["fw_id"], job["name"], job["state"]) for job in found), key=lambda job: job.firework)
+
+
+def runtimes(stores: Stores, fireworks: Iterable[int]) -> dict[int, float]:
+    """Seconds that each completed job took, by firework."""
+    query = {"fw_id": {"$in": list(fireworks)}, "state": "COMPLETED"}
+    found = stores.launchpad.launches.find(query, {"fw_id": 1, "runtime_secs": 1})
+    return {launch["fw_id"]: float(launch.get("runtime_secs") or 0.0) for launch in found}
+
+
+def failure_message(stores: Stores, firework: int) -> str:
+    """Why a job failed: the last line of what it raised."""
+    launch = stores.launchpad.launches.find_one(
+        {"fw_id": firework, "state": "FIZZLED"}, {"action.stored_data": 1}, sort=[("launch_id", -1)]
+    )
+    data: dict[str, Any] = ((launch or {}).get("action") or {}).get("stored_data") or {}
+    trace = (data.get("_exception") or {}).get("_stacktrace") or ""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    return lines[-1] if lines else "its process ended without a message (out of memory?)"
+
+
+def rerun_failed(stores: Stores, campaign: str) -> list[QueuedJob]:
+    """Put the failed jobs back into the queue, to be tried once more; returns them."""
+    failed = [job for job in jobs(stores, campaign) if job.state in FAILED]
+    for job in failed:
+        stores.launchpad.rerun_fw(job.firework)
+    return failed

@@ -1,0 +1,137 @@
+"""Run a submitted campaign to its end: workers, progress, recovery."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmace.errors import UserError
+from mmace_flows.execution import queue
+from mmace_flows.execution.campaign import sign_of_life
+from mmace_flows.execution.display import Display, event_line
+from mmace_flows.execution.progress import Progress, ProgressReader, duration
+from mmace_flows.execution.queue import DONE, FAILED, SKIPPED, UNFINISHED
+from mmace_flows.execution.recovery import recover
+from mmace_flows.execution.workers import Workers
+
+if TYPE_CHECKING:
+    from mmace_flows.execution.stores import Stores
+    from mmace_flows.schemas.campaign import Campaign
+
+LOOK_SECONDS = 0.5
+SIGN_OF_LIFE_SECONDS = 10.0
+OTHER_MACHINES_SECONDS = 60.0
+TRIES = 2  # a job that kills its worker this often in one run is noted as failed
+BAD_STARTS = 3  # workers that end at once, without a job, before we stop starting more
+
+
+class Runner:
+    """Keeps workers busy with one campaign and shows what happens. For the holder of the campaign's run lock."""
+
+    def __init__(self, stores: Stores, campaign: Campaign, display: Display, recipe_dir: Path | None, workers: int):
+        self.stores, self.campaign, self.display = stores, campaign, display
+        self.name = campaign.campaign
+        folder = stores.campaign_folder(self.name)
+        self.workers = Workers(stores.connection.settings, self.name, folder, recipe_dir, workers)
+        self.reader = ProgressReader(stores, self.name, campaign.estimate, workers)
+        self._deaths: Counter[int] = Counter()  # by firework
+        self._bad_starts = 0
+        self._announced: set[tuple[int, str]] = set()
+        self._next_sign = self._next_recovery = 0.0
+
+    def prepare(self) -> None:
+        """Mend what an interrupted run left, and give failed jobs one more try."""
+        self.workers.end_leftovers()
+        found = recover(self.stores, self.name)
+        failed = queue.rerun_failed(self.stores, self.name)
+        progress = self.reader.read()
+        self._announced = {(job.firework, job.state) for job in progress.jobs if job.state in DONE | SKIPPED}
+        self.reader.new_events()
+        done = progress.count(DONE)
+        if done or found.rerun:
+            self.display.line(f"{done} jobs are done already, {len(found.rerun)} interrupted ones start again")
+        for job in failed:
+            self.display.line(f"{job.name}: failed before, tried once more")
+
+    def run(self) -> Progress:
+        """Until no job is left that could run; returns where the campaign then stands. Raises UserError."""
+        try:
+            while True:
+                progress = self.reader.read()
+                self._announce(progress)
+                self.display.show(progress)
+                self._look_after_workers()
+                if progress.count(UNFINISHED):
+                    self.workers.fill()
+                elif self.workers.alive == 0:
+                    # states may have been read while a job's end was being written: look again, at rest
+                    recover(self.stores, self.name)
+                    progress = self.reader.read()
+                    self._announce(progress)
+                    self.display.show(progress)
+                    if not progress.count(UNFINISHED):
+                        return progress
+                self._periodic()
+                time.sleep(LOOK_SECONDS)
+        finally:
+            self.workers.stop()
+
+    def interrupted(self) -> None:
+        """After the workers were stopped in the middle of their jobs: put those back into the queue."""
+        recover(self.stores, self.name)
+
+    def _announce(self, progress: Progress) -> None:
+        """A line for each job that ended and each event since the last look."""
+        for event in self.reader.new_events():
+            self.display.line(event_line(event))
+        finished = progress.count(DONE)
+        for job in progress.jobs:
+            key = (job.firework, job.state)
+            if key in self._announced or job.state not in DONE | FAILED:
+                continue
+            self._announced.add(key)
+            if job.state in FAILED:
+                self.display.line(f"{job.name}: failed: {queue.failure_message(self.stores, job.firework)}", "bold red")
+                continue
+            total = sum(stage.total for stage in progress.stages)
+            self.display.line(f"{job.name}: done in {duration(self.reader.runtime(job.firework))}  ({finished}/{total})")
+
+    def _look_after_workers(self) -> None:
+        """Put the jobs of workers that died back into the queue. Raises UserError if workers do not even start."""
+        died = [(slot, code) for slot, code in self.workers.ended() if code != 0]
+        if not died:
+            return
+        found = recover(self.stores, self.name, others_live=True, give_up=self._gives_up)
+        for slot, code in died:
+            self.display.line(f"worker {slot} ended with code {code}; see {self.workers.log(slot)}", "bold red")
+        if found.rerun or found.given_up or found.completed:
+            self._bad_starts = 0
+            return
+        self._bad_starts += len(died)
+        if self._bad_starts >= BAD_STARTS:
+            log = self.workers.log(died[-1][0])
+            last = _last_line(log)
+            raise UserError(f"workers end right after they start ({last}); see {log}")
+
+    def _gives_up(self, firework: int) -> bool:
+        self._deaths[firework] += 1
+        return self._deaths[firework] >= TRIES
+
+    def _periodic(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_sign:
+            self._next_sign = now + SIGN_OF_LIFE_SECONDS
+            sign_of_life(self.stores, self.name)
+        if self.stores.connection.embedded is None and now >= self._next_recovery:
+            # workers of other machines: lost ones show by their silence
+            if self._next_recovery:
+                recover(self.stores, self.name, others_live=True)
+            self._next_recovery = now + OTHER_MACHINES_SECONDS
+
+
+def _last_line(log: Path) -> str:
+    """Last line of a log that says something."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
