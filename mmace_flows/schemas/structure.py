@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +23,16 @@ class Document(BaseModel):
     """Base of every document: unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able form that names its class. Makers hold documents, and jobflow's queue asks for this."""
+        kind = type(self)
+        return {"@module": kind.__module__, "@class": kind.__name__, **self.model_dump(mode="json")}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """From `as_dict`, or from plain fields."""
+        return cls.model_validate({key: value for key, value in data.items() if not key.startswith("@")})
 
 
 class MagneticStructure(Document):
