@@ -112,6 +112,7 @@ def _attempt(
 
     atoms = structure.to_atoms()
     # numbers, not vectors: GPAW would take vectors for a non-collinear calculation
+    atoms.set_initial_magnetic_moments(None)  # ASE refuses numbers where vectors stand
     atoms.set_initial_magnetic_moments(along)
     calculator = GPAW(**settings.to_gpaw(structure.cell), txt=str(text_file))
     try:
