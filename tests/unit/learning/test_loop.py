@@ -61,8 +61,8 @@ def run(maker: ActiveLearningMaker, tmp_path: Path) -> dict:
     bain = maker.label_jobs(bain_candidates([0.95, 1.2, 1.45], volume=11.4), "test", "reference")
     rest = maker.make("test", [one.output for one in labels], [one.output for one in bain])
     flow = Flow([*bain, *labels, rest], output=rest.output)
-    # through JSON, as a queue would hand it on
-    flow = Flow.from_dict(json.loads(json.dumps(jsanitize(flow.as_dict(), strict=True))))
+    # through JSON, the way FireWorks hands jobs on
+    flow = Flow.from_dict(json.loads(json.dumps(jsanitize(flow.as_dict()))))
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     responses = run_locally(flow, store=store, ensure_success=True, root_dir=tmp_path, log=False)
     return {"store": store, "flow": flow, "responses": responses}
