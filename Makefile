@@ -43,6 +43,7 @@ lint: install ## style, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy scripts/install.py
 
 clean: ## remove .venv and caches; results in the data folder stay
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

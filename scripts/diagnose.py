@@ -22,6 +22,11 @@ CAUSES = [
         "pip does not trust the package index: set `cert` in pip's configuration to your certificate authority's file",
     ),
     (
+        r"requirement (?P<what>[^\s(]+)[^\n]*\(from versions: none\)",
+        "no package index that pip asked has {what}: check the network and pip's configuration "
+        "(`.venv/bin/pip config list`); Python should be 3.11 to 3.13",
+    ),
+    (
         r"No matching distribution found for (?P<what>\S+)",
         "pip's package index has no {what} for this Python: use Python 3.11 (make install PYTHON=python3.11), or an "
         "index that has it",
