@@ -125,7 +125,7 @@ class ActiveLearningMaker(Maker):
                 message = (
                     f"iteration {number}: walk {event['walk'] + 1} done, {100 * event['acceptance']:.0f} % accepted"
                 )
-                stores.event(campaign, "sample", message, **event)
+                stores.event(campaign, "sample", message, walk=event)
 
         candidates, details = propose(model.eval(), self.sampling, number, progress)
         stores.event(campaign, "sample", f"iteration {number}: {len(candidates)} new structures to label")

@@ -84,8 +84,8 @@ class TrainMaker(Maker):
         key = content_hash([data.dataset_hash, potential.to_dict(), config.to_dict(), parent, self.validation_fraction])
 
         def progress(event: dict[str, Any]) -> None:
-            message = f"iteration {data.iteration}: epoch {event['epoch']}, loss {event['loss']:.4g}"
-            stores.event(campaign, "train", message, iteration=data.iteration, member=member, **event)
+            message = f"iteration {data.iteration}: epoch {event['epoch']}, {errors_line(event)}"
+            stores.event(campaign, "train", message, epoch_numbers={**event, "member": member})
 
         result = train(
             None if initial is not None else potential,
@@ -125,6 +125,15 @@ class TrainMaker(Maker):
         held = {label.label_key for label in order[:count]}
         training = [label for label in labels if label.label_key not in held]
         return training, [label for label in labels if label.label_key in held]
+
+
+def errors_line(event: dict[str, Any]) -> str:
+    """Errors of one epoch for people: meV/atom, meV/Å."""
+    parts = [f"loss {event['loss']:.3g}"]
+    for key, unit in (("energy_rmse", "meV/atom"), ("forces_rmse", "meV/Å"), ("magnetic_forces_rmse", "meV/μB")):
+        if event.get(key) is not None:
+            parts.append(f"{1000 * event[key]:.1f} {unit}")
+    return ", ".join(parts)
 
 
 def thinned(history: Sequence[dict[str, Any]], rows: int = HISTORY_ROWS) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = text.replace(INK, "currentColor")
-    text = re.sub(r' id="[a-zA-Z0-9]+_\d+(_\d+)?"', "", text)  # group ids repeat between figures and nothing uses them
+    text = re.sub(r' id="[A-Za-z0-9.]+_\d+(_\d+)?"', "", text)  # group ids repeat between figures and nothing uses them
     text = re.sub(
         r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg height="[^"]*" ([^>]*?)width="[^"]*"', r"<svg \1\2", text
     )
