@@ -87,6 +87,7 @@ def write_report(data: ReportData, output: Path, figures: Path | None = None) ->
     from mmace.checkpoint import write_atomically
 
     write_atomically(output, render(data).encode())
+    output.chmod(0o644)  # a report is to be shown around
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
         panels = make.bain_panels(data)

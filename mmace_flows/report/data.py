@@ -135,7 +135,7 @@ def parities(state: LoopState) -> list[Parity]:
         ),
         Parity("force (eV/Å)", {name: (p.forces_dft, p.forces_model) for name, p in sets.items()}, "meV/Å", 1000.0),
         Parity("stress (GPa)", {name: (gpa(p.stress_dft), gpa(p.stress_model)) for name, p in sets.items()}, "GPa"),
-        Parity("moment, relaxed (μB)", {name: (p.moments_dft, p.moments_model) for name, p in sets.items()}, "μB"),
+        Parity("moment (μB)", {name: (p.moments_dft, p.moments_model) for name, p in sets.items()}, "μB"),
     ]
     return [panel for panel in panels if any(len(dft) for dft, _ in panel.sets.values())]
 

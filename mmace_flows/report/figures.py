@@ -51,7 +51,7 @@ def bain_figure(panels: Sequence[BainPanel]) -> Figure:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(3.6 * max(len(panels), 1) + 0.8, 3.9, 1, max(len(panels), 1), sharey=True)
+        figure, axes = new_figure(3.6 * max(len(panels), 1) + 0.8, 4.4, 1, max(len(panels), 1), sharey=True)
         for axis, panel in zip(axes, panels, strict=False):
             for state, (ratios, energies) in panel.model.items():
                 axis.plot(ratios, energies, color=_state_colour(state), label=f"{state}, model")
@@ -65,7 +65,7 @@ def bain_figure(panels: Sequence[BainPanel]) -> Figure:
             _mark_lattices(axis)
             axis.set_title(panel.title)
             axis.set_xlabel("c/a")
-        axes[0].set_ylabel("energy above FM minimum of DFT (meV/atom)")
+        axes[0].set_ylabel("energy above DFT's FM minimum (meV/atom)")
         _limit_to_dft(axes, panels)
         handles, labels = axes[0].get_legend_handles_labels()
         if any(panel.at_dft_moments for panel in panels):
@@ -172,6 +172,7 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], quan
     ``quantities`` key → axis title with unit.
     """
     import matplotlib
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     with matplotlib.rc_context(STYLE):
         count = max(len(quantities), 1)
@@ -187,6 +188,9 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping[str, float]]], quan
                     epochs, errors = zip(*points, strict=True)
                     axis.plot(epochs, errors, color=OPERATION_COLOURS[index % len(OPERATION_COLOURS)], label=name)
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel("epoch")
             axis.set_ylabel(title)
         handles, labels = axes[0].get_legend_handles_labels()

@@ -23,18 +23,20 @@ p { margin: .5rem 0; max-width: 46rem; }
 .soft, figcaption, caption { color: var(--soft); font-size: .92rem; }
 nav { margin: 1.4rem 0 0; font-size: .95rem; } nav a { display: inline-block; margin: 0 1rem .3rem 0; }
 a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: .15em; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.6rem, 1fr)); gap: .7rem; margin: 1.4rem 0; }
 .card { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .8rem .95rem; }
-.card b { display: block; font-size: 1.45rem; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.card span { color: var(--soft); font-size: .88rem; }
+.card b { display: block; font-size: 1.4rem; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; }
+.card small { font-size: .82rem; font-weight: 400; white-space: nowrap; }
+.card span { color: var(--soft); font-size: .85rem; line-height: 1.35; display: block; margin-top: .25rem; }
 .note { border-left: 3px solid var(--accent); padding: .3rem 0 .3rem .9rem; margin: 1rem 0; }
 figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; display: block; }
 figure.narrow svg { max-width: 46rem; } figcaption { margin-top: .4rem; max-width: 46rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; margin: .8rem 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .32rem .8rem .32rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; color: var(--soft); white-space: nowrap; border-bottom-color: var(--soft); }
-th.text, td.text { text-align: left; } tr.group td { border-top: 2px solid var(--line); }
+th { font-weight: 600; color: var(--soft); vertical-align: bottom; border-bottom-color: var(--soft); }
+th.text, td.text { text-align: left; } td.short { white-space: nowrap; }
+tr.group td { border-top: 2px solid var(--line); }
 code { font: .86em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 details { margin: .8rem 0; } summary { cursor: pointer; color: var(--accent); }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .9rem; overflow-x: auto;
@@ -68,33 +70,45 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     )
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int = 1) -> str:
-    """A table; the first ``text_columns`` columns are text, the rest numbers. A row that starts a group of equal
-    first cells gets a line above it."""
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int = 1, group: bool = False) -> str:
+    """A table; the first ``text_columns`` columns are text, the rest numbers.
+
+    ``group``: a first (and then second) cell that equals the one above is left out, and a new first cell gets a line.
+    """
     if not rows:
         return ""
-
-    def cells(row: Sequence[object], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=text' if index < text_columns else ''}>{escape(str(cell))}</{tag}>"
-            for index, cell in enumerate(row)
-        )
-
-    lines, before = [], None
+    lines = []
+    before: Sequence[object] = ()
     for row in rows:
-        group = ' class="group"' if text_columns > 1 and before is not None and row[0] != before else ""
-        before = row[0]
-        lines.append(f"<tr{group}>{cells(row, 'td')}</tr>")
-    head = f"<thead><tr>{cells(header, 'th')}</tr></thead>" if any(header) else ""
+        new = not before or row[0] != before[0]
+        shown = [
+            "" if group and not new and (index == 0 or (index == 1 and row[1] == before[1])) else cell
+            for index, cell in enumerate(row)
+        ]
+        lines.append(
+            f"<tr{' class=group' if group and new and before else ''}>{_cells(shown, 'td', text_columns)}</tr>"
+        )
+        before = row
+    head = f"<thead><tr>{_cells(header, 'th', text_columns)}</tr></thead>" if any(header) else ""
     return f'<div class="scroll"><table>{head}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def cards(values: Sequence[tuple[str, str]]) -> str:
-    """Headline numbers: (number with unit, what it is)."""
+def _cells(row: Sequence[object], tag: str, text_columns: int) -> str:
+    def css(index: int, cell: object) -> str:
+        if index >= text_columns:
+            return ""
+        return ' class="text short"' if len(str(cell)) <= 24 else ' class="text"'
+
+    return "".join(f"<{tag}{css(index, cell)}>{escape(str(cell))}</{tag}>" for index, cell in enumerate(row))
+
+
+def cards(values: Sequence[tuple[str, str, str]]) -> str:
+    """Headline numbers: (number, unit, what it is)."""
     return (
         '<div class="cards">'
         + "".join(
-            f'<div class="card"><b>{escape(number)}</b><span>{escape(name)}</span></div>' for number, name in values
+            f'<div class="card"><b>{escape(number)} <small>{escape(unit)}</small></b><span>{escape(name)}</span></div>'
+            for number, unit, name in values
         )
         + "</div>"
     )

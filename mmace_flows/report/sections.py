@@ -32,20 +32,21 @@ def lead(data: ReportData) -> str:
     recipe = f"Recipe {data.campaign.recipe}, preset {data.campaign.preset}. " if data.campaign else ""
     done = f"{converged} calculations ({engines}), {len(data.states)} trained iterations."
     text = html.paragraph(recipe + done, "soft")
-    numbers = [(str(len(data.states)), "iterations"), (f"{converged}", "DFT labels")]
+    numbers = [(str(len(data.states)), "", "iterations"), (str(converged), "", "DFT labels")]
     if last:
         best = min(data.states, key=lambda state: _rmse(state.test_errors.get("all"), "energy_rmse"))
-        errors = best.test_errors.get("all")
+        errors, path = best.test_errors.get("all"), last.bain_errors.get("all")
         if errors and errors.energy_rmse is not None:
             numbers.append(
-                (f"{1000 * errors.energy_rmse:.1f} meV/atom", f"test energy RMSE, iteration {best.iteration}")
+                (f"{1000 * errors.energy_rmse:.1f}", "meV/atom", f"test energy RMSE, iteration {best.iteration}")
             )
         if errors and errors.forces_rmse is not None:
-            numbers.append((f"{1000 * errors.forces_rmse:.0f} meV/Å", f"test force RMSE, iteration {best.iteration}"))
-        bain_error = last.bain_errors.get("all")
-        if bain_error and bain_error.energy_rmse is not None:
-            numbers.append((f"{1000 * bain_error.energy_rmse:.1f} meV/atom", "Bain path energy RMSE, last iteration"))
-    numbers.append((_duration(seconds), "core time"))
+            numbers.append(
+                (f"{1000 * errors.forces_rmse:.0f}", "meV/Å", f"test force RMSE, iteration {best.iteration}")
+            )
+        if path and path.energy_rmse is not None:
+            numbers.append((f"{1000 * path.energy_rmse:.1f}", "meV/atom", "Bain path energy RMSE, last iteration"))
+    numbers.append((*_duration(seconds), "core time"))
     text += html.cards(numbers)
     if last:
         verdict = "Stopped" if last.decision == "stop" else "Goes on"
@@ -129,7 +130,7 @@ def errors(data: ReportData) -> Section | None:
                 found = getattr(state, name).get(branch)
                 if found:
                     rows.append([title, branch, state.iteration, found.count, *_error_cells(found)])
-    body += html.table(header, rows, text_columns=2)
+    body += html.table(header, rows, text_columns=2, group=True)
     body += html.table(
         ["iteration", "decision", "reason", "trained on", "symmetry error (meV/atom)"],
         [
@@ -277,7 +278,8 @@ def provenance(data: ReportData) -> Section:
     return Section("provenance", "Provenance and costs", body)
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float) -> tuple[str, str]:
+    """Number and unit."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"{seconds:.0f}", "s"
+    return (f"{seconds / 60:.0f}", "min") if seconds < 5400 else (f"{seconds / 3600:.1f}", "h")

@@ -155,7 +155,7 @@ def test_what_users_wrote_is_escaped(full: ReportData) -> None:
 
 def test_headline_names_the_better_iteration_and_the_decision(full: ReportData) -> None:
     page = render(full)
-    assert "<b>4.0 meV/atom</b><span>test energy RMSE, iteration 2</span>" in page
+    assert "<b>4.0 <small>meV/atom</small></b><span>test energy RMSE, iteration 2</span>" in page
     assert "Stopped after iteration 2." in page
     assert "AFM" in page and "FM" in page
 

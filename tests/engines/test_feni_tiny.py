@@ -1,0 +1,108 @@
+"""The whole FeNi campaign at its smallest: real mongod, real queue, real DFT, training, report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gpaw")
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+RECIPE = Path(__file__).parents[2] / "workflows" / "feni.py"
+CAMPAIGN = "feni-tiny"
+
+
+def mmace(data_dir: Path, *arguments: str) -> str:
+    """Run the command line as a user does; returns what it printed."""
+    environment = {**os.environ, "MMACE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mmace_flows.cli.app", *arguments],
+        env=environment, cwd=data_dir, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the finished campaign."""
+    folder = tmp_path_factory.mktemp("data")
+    mmace(folder, "run", str(RECIPE), "--preset", "tiny", "--yes", "--workers", "2")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stores(data_dir: Path) -> Iterator[Any]:
+    """The stores it left behind."""
+    from mmace_flows.execution.connection import disconnect
+    from mmace_flows.execution.settings import load_settings
+    from mmace_flows.execution.stores import open_stores
+
+    yield open_stores(load_settings(data_dir=data_dir))
+    disconnect()
+
+
+def test_two_iterations_with_a_decision_and_errors_per_branch(stores: Any) -> None:
+    from mmace_flows.learning.state import read_states
+
+    first, second = read_states(stores.loop_states, CAMPAIGN)
+    assert (first.decision, second.decision) == ("continue", "stop")
+    assert second.reason
+    assert first.dataset_hash != second.dataset_hash
+    assert first.model_hash != second.model_hash
+    assert len(second.training_keys) > len(first.training_keys)
+    assert second.test_keys == first.test_keys
+    assert not set(second.bain_keys) & set(second.training_keys)
+    assert {"all", "NM", "FM"} <= set(second.bain_errors)
+    assert second.bain_errors["all"].count == len(second.bain_keys) == 4
+    for state in (first, second):
+        assert len(stores.load_model(state.model_hash)) > 1000
+
+
+def test_every_label_is_the_engines_own_and_can_be_made_again(stores: Any, tmp_path: Path) -> None:
+    from mmace_flows.labels.labelling import find_label, recompute_label
+
+    labels = list(stores.labels.query({}))
+    assert {label["engine"] for label in labels} == {"gpaw"}
+    operations = {label["candidate"]["operation"] for label in labels}
+    assert operations == {"bain", "distort", "relax", "metropolis", "perturb"}
+    key = next(label["label_key"] for label in labels if label["magnetic_state_reached"] == "NM")
+    label = find_label(key, stores.labels)
+    assert label is not None and label.free_energy is not None
+    assert recompute_label(label, tmp_path).free_energy == pytest.approx(label.free_energy, abs=1e-5)
+
+
+def test_the_report_shows_both_iterations(data_dir: Path, tmp_path: Path) -> None:
+    automatic = data_dir / "campaigns" / CAMPAIGN / "report.html"
+    assert "Stopped after iteration 2" in automatic.read_text(encoding="utf-8")
+    mmace(data_dir, "report", CAMPAIGN, "-o", str(tmp_path / "r.html"), "--figures", str(tmp_path / "figures"))
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    for section in ("bain", "coverage", "errors", "parity", "learning", "aside", "provenance"):
+        assert f'<section id="{section}">' in page
+    assert (tmp_path / "figures" / "bain.png").stat().st_size > 10_000
+
+
+def test_the_same_command_again_computes_nothing(data_dir: Path, stores: Any) -> None:
+    before = {label["label_key"]: label["created"] for label in stores.labels.query({})}
+    mmace(data_dir, "run", str(RECIPE), "--preset", "tiny", "--yes")
+    assert {label["label_key"]: label["created"] for label in stores.labels.query({})} == before
+
+
+def test_a_new_campaign_finds_the_first_ones_labels(data_dir: Path, stores: Any) -> None:
+    """The initial data and the reference of a second campaign come from the store."""
+    from mmace_flows.execution.queue import stage_of
+
+    before = stores.labels.count()
+    one_iteration = ["--set", "stop_rule.min_iterations=1", "--set", "stop_rule.max_iterations=1"]
+    mmace(data_dir, "run", str(RECIPE), "--preset", "tiny", "--yes", "--name", "again", *one_iteration)
+    assert stores.labels.count() == before
+    outputs = stores.jobs.docs_store.query({"metadata.campaign": "again"}, properties=["name", "output"])
+    labelled = [one["output"] for one in outputs if stage_of(one["name"]) in ("label", "reference")]
+    assert len(labelled) == 10
+    assert not any(output["computed"] for output in labelled)
