@@ -96,7 +96,7 @@ class TrainMaker(Maker):
             initial_model=initial,
             progress=_at_intervals(progress),
         )
-        metadata = {
+        metadata: dict[str, Any] = {
             "campaign": campaign,
             "iteration": data.iteration,
             "member": member,

@@ -22,9 +22,9 @@ class BainPanel:
     """One iteration's Bain path; energies in meV per atom relative to the lowest ferromagnetic DFT point."""
 
     title: str
-    model: dict[str, Curve]  # state → (c/a, energy), moments relaxed
-    dft: dict[str, Curve]  # state → (c/a, energy)
-    at_dft_moments: dict[str, Curve] = field(default_factory=dict)
+    model: Mapping[str, Curve]  # state → (c/a, energy), moments relaxed
+    dft: Mapping[str, Curve]  # state → (c/a, energy)
+    at_dft_moments: Mapping[str, Curve] = field(default_factory=dict)
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Parity:
     """DFT against model for one quantity."""
 
     quantity: str  # axis title with unit
-    sets: dict[str, Curve]  # "train", "test", "Bain path" → (DFT, model)
+    sets: Mapping[str, Curve]  # "train", "test", "Bain path" → (DFT, model)
     error_unit: str
     error_scale: float = 1.0  # from the axis unit to ``error_unit``
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Everything that is not data is drawn in this colour and becomes the page's own text colour in the SVG.
 INK = "#010203"
 
-STYLE = {
+STYLE: Any = {  # matplotlib types its keys one by one
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
@@ -47,7 +47,7 @@ STYLE = {
 }
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, list]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list]:
     """A figure of ``width`` × ``height`` inches on the Agg canvas and its axes, row by row. No global pyplot state."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
