@@ -1,7 +1,7 @@
 """The steps of one layer: edge message, many-body product, own moment.
 
-Node features of one irrep are tensors [dim, N, K]: components first, so that picking components copies whole rows.
-K is the number of channels. E = N·M edges in the padded layout of `mmace.graph`.
+Node features of one irrep are tensors [N, dim, K]; K is the number of channels. E = N·M edges in the padded layout of
+`mmace.graph`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, products, symmetric_product
+from mmace.polynomial import SparsePolynomial
 from mmace.radial import MLP
 
 Features = dict[Irrep, Tensor]
@@ -113,7 +114,7 @@ class EdgeMessage(nn.Module):
 
     def forward(
         self,
-        features: Features,  # of the senders, {irrep: [dim, N, K]}
+        features: Features,  # of the senders, {irrep: [N, dim, K]}
         harmonics: Tensor,  # [E, (l_pos+1)²]
         solid: Tensor,  # [N, (l_mag+1)²] R_l(m)
         bessel: Tensor,  # [E, num_bessel] J
@@ -121,7 +122,7 @@ class EdgeMessage(nn.Module):
         cut: Tensor,  # [E] envelope
         senders: Tensor,  # [N, M]
     ) -> list[Tensor]:
-        """Blocks of A in the order of ``self.blocks``, each [dim, N, K]."""
+        """Blocks of A in the order of ``self.blocks``, each [N, dim, K]."""
         nodes, width = senders.shape
         edges = nodes * width
         flat = senders.reshape(-1)
@@ -134,10 +135,7 @@ class EdgeMessage(nn.Module):
             inputs, angular, moment = bessel, harmonics, None
         position = (self.radial_position(inputs) * cut.unsqueeze(1)).reshape(edges, self.num_position, self.channels)
         position_functions = position.unbind(1)
-        sent = {
-            irrep: tensor.index_select(1, flat).permute(1, 0, 2)  # [E, dim, K]
-            for irrep, tensor in features.items()
-        }
+        sent = {irrep: tensor.index_select(0, flat) for irrep, tensor in features.items()}  # [E, dim, K]
         geometry = (angular @ self.geometry).split(
             [sum(path.source.dim for path in paths) * target.dim for target, paths in self.groups], dim=1
         )
@@ -161,16 +159,14 @@ class EdgeMessage(nn.Module):
                 message = message * scale[:, None, None]
             else:
                 message = message * scale
-            out.append(message.transpose(0, 1))
+            out.append(message)
         return out
 
 
 class ManyBodyProduct(nn.Module):
-    """μ_i: products of A up to the correlation order, coupled and mixed per element [19, 20].
+    """μ_i: products of A up to the correlation order, coupled and mixed per element [19, 20]."""
 
-    Works on the unique monomials of the components: rows of A are multiplied, and one matrix of generalised
-    Clebsch–Gordan coefficients turns monomials into couplings.
-    """
+    coupling: Tensor  # [T, H] from couplings to the terms of the polynomials
 
     def __init__(
         self,
@@ -183,65 +179,41 @@ class ManyBodyProduct(nn.Module):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        self.blocks, self.outputs, self.correlation = tuple(blocks), tuple(outputs), correlation
+        self.blocks, self.outputs = tuple(blocks), tuple(outputs)
         self.mix = nn.ParameterList(_normal(generator, dtype, channels, channels) for _ in blocks)
-        self.weights = nn.ParameterDict()
-        self.rows: dict[int, list[tuple[Irrep, int]]] = {}
-        for order in range(1, correlation + 1):
-            bases = [(out, symmetric_product(self.blocks, order, out)) for out in self.outputs]
-            index: dict[tuple[int, ...], int] = {}
-            for _, basis in bases:
-                for monomial in basis.monomials.tolist():
-                    index.setdefault(tuple(monomial), len(index))
-            self.rows[order] = [(out, basis.coefficients.shape[0]) for out, basis in bases]
-            if not index:
-                continue
-            matrices = []
-            for out, basis in bases:
-                matrix = np.zeros((basis.coefficients.shape[0] * out.dim, len(index)))
-                columns = [index[tuple(monomial)] for monomial in basis.monomials.tolist()]
-                # components before couplings, so that the result splits into [dim, couplings, ...]
-                matrix[:, columns] = basis.coefficients.transpose(1, 0, 2).reshape(matrix.shape[0], -1)
-                matrices.append(matrix)
-            self.register_buffer(
-                f"coefficients_{order}", torch.tensor(np.concatenate(matrices), dtype=dtype), persistent=False
-            )
-            factors = np.array(list(index), dtype=np.int64)
-            for position in range(order):
-                factor = torch.from_numpy(factors[:, position].copy())
-                self.register_buffer(f"factor_{order}_{position}", factor, persistent=False)
-            for number, (_, basis) in enumerate(bases):
-                couplings = basis.coefficients.shape[0]
-                if couplings:
-                    self.weights[f"{order}_{number}"] = _normal(generator, dtype, num_elements, couplings, channels)
+        # Columns of `coupling` are all (output irrep, order, coupling); rows are all (output component, monomial).
+        terms: list[np.ndarray] = []
+        entries: list[tuple[int, int, float]] = []
+        row = column = 0
+        for out in self.outputs:
+            bases = [symmetric_product(self.blocks, order, out) for order in range(1, correlation + 1)]
+            starts = np.cumsum([column] + [basis.coefficients.shape[0] for basis in bases])
+            for component in range(out.dim):
+                part = []
+                for order, (basis, start) in enumerate(zip(bases, starts, strict=False), start=1):
+                    norm = math.sqrt(max(basis.coefficients.shape[0], 1))
+                    for number, monomial in enumerate(basis.monomials.tolist()):
+                        values = basis.coefficients[:, component, number]
+                        used = np.flatnonzero(values)
+                        if len(used):
+                            entries += [(row, start + int(h), float(values[h]) / norm) for h in used]
+                            part.append([*monomial, *[-1] * (3 - order)])
+                            row += 1
+                terms.append(np.array(part, dtype=np.int64).reshape(-1, 3))
+            column = int(starts[-1])
+        self.polynomial = SparsePolynomial(terms)
+        matrix = torch.zeros(row, column, dtype=dtype)
+        for i, j, value in entries:
+            matrix[i, j] = value
+        self.register_buffer("coupling", matrix, persistent=False)
+        self.weights = _normal(generator, dtype, num_elements, column, channels)
 
     def forward(self, blocks: list[Tensor], species: Tensor) -> Features:
-        """``blocks`` of A, each [dim, N, K]; ``species`` [N] → {irrep: [dim, N, K]}."""
-        channels = blocks[0].shape[-1]
-        nodes = blocks[0].shape[1]
-        mixed = torch.cat([block @ (w / math.sqrt(channels)) for block, w in zip(blocks, self.mix, strict=True)])
-        rows = mixed.reshape(mixed.shape[0], nodes * channels)
-        out: Features = {}
-        for order in range(1, self.correlation + 1):
-            if not hasattr(self, f"coefficients_{order}"):
-                continue
-            products_ = rows.index_select(0, getattr(self, f"factor_{order}_0"))
-            for position in range(1, order):
-                products_ = products_ * rows.index_select(0, getattr(self, f"factor_{order}_{position}"))
-            coupled = (getattr(self, f"coefficients_{order}") @ products_).split(
-                [irrep.dim * couplings for irrep, couplings in self.rows[order]]
-            )
-            for number, ((irrep, couplings), part) in enumerate(zip(self.rows[order], coupled, strict=True)):
-                if not couplings:
-                    continue
-                weight = self.weights[f"{order}_{number}"].index_select(0, species).transpose(0, 1)
-                terms = part.reshape(irrep.dim, couplings, nodes, channels)
-                value = (terms * weight).sum(1) / math.sqrt(couplings)
-                out[irrep] = out[irrep] + value if irrep in out else value
-        for irrep in self.outputs:
-            if irrep not in out:
-                out[irrep] = rows.new_zeros(irrep.dim, nodes, channels)
-        return out
+        """``blocks`` of A, each [N, dim, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
+        norm = 1.0 / math.sqrt(blocks[0].shape[-1])
+        mixed = torch.cat([block @ (w * norm) for block, w in zip(blocks, self.mix, strict=True)], dim=1)
+        out = self.polynomial(mixed, torch.matmul(self.coupling, self.weights), species)
+        return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))
 
 
 class OwnMoment(nn.Module):
@@ -290,7 +262,7 @@ class OwnMoment(nn.Module):
         return found
 
     def forward(self, features: Features, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Features:
-        """μ as {irrep: [dim, N, K]}, ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ as {irrep: [dim, N, K]}."""
+        """μ as {irrep: [N, dim, K]}, ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ as {irrep: [N, dim, K]}."""
         element = nn.functional.one_hot(species, self.num_elements).to(chebyshev.dtype)
         radial = self.radial(torch.cat([chebyshev, element], dim=1))
         weights = radial.reshape(-1, len(self.paths), self.channels).unbind(1)
@@ -298,6 +270,6 @@ class OwnMoment(nn.Module):
         for number, (degree, source, target) in enumerate(self.paths):
             moment = solid[:, degree**2 : (degree + 1) ** 2]
             matrix = torch.einsum("na,abc->nbc", moment, getattr(self, f"coupling_{number}"))
-            value = torch.einsum("nbc,bnk->cnk", matrix, features[source]) * weights[number]
+            value = torch.bmm(matrix.transpose(1, 2), features[source]) * weights[number].unsqueeze(1)
             out[target] = out[target] + value if target in out else value
         return out

@@ -77,7 +77,7 @@ class Layer(nn.Module):
         cut: Tensor,
         graph: Graph,
     ) -> Features:
-        """All features {irrep: [dim, N, K]}; the other arguments as in `EdgeMessage.forward`."""
+        """All features {irrep: [N, dim, K]}; the other arguments as in `EdgeMessage.forward`."""
         blocks = self.message(features, harmonics, solid, bessel, cheb, cut, graph.senders)
         mu = self.product(blocks, graph.species)
         own = self.own(mu, solid, cheb, graph.species) if self.own is not None else None
@@ -89,7 +89,7 @@ class Layer(nn.Module):
                 value = value + own[irrep] @ (self.mix_own[number] * norm)
             if self.self_weight is not None and self.kept[number]:
                 weight = self.self_weight[number].index_select(0, graph.species) * norm
-                value = value + torch.einsum("dnk,nkl->dnl", features[irrep], weight)
+                value = value + torch.bmm(features[irrep], weight)
             updated[irrep] = value
         return updated
 
@@ -185,13 +185,13 @@ class Potential(nn.Module):
             cheb = chebyshev(held, self.config.num_chebyshev)
         else:
             solid = cheb = vectors.new_zeros(0)
-        features: Features = {self.scalar: self.embedding.index_select(0, graph.species).unsqueeze(0)}
+        features: Features = {self.scalar: self.embedding.index_select(0, graph.species).unsqueeze(1)}
         heads = graph.head.index_select(0, graph.structure).unsqueeze(1)
         interaction = torch.zeros_like(wall)
         scalars = []
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             features = layer(features, harmonics, solid, bessel, cheb, cut, graph)
-            scalars.append(features[self.scalar].squeeze(0))
+            scalars.append(features[self.scalar].squeeze(1))
             interaction = interaction + readout(scalars[-1]).gather(1, heads).squeeze(1)
         own = self.atomic_energies[heads.squeeze(1), graph.species]
         energies = self.energy_scale * interaction + own

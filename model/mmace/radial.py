@@ -43,8 +43,8 @@ class BesselBasis(nn.Module):
 class MomentRange(nn.Module):
     """Keeps moments inside [0, m_max(Z)] for the network, smoothly, and adds a wall that rises outside.
 
-    With u = (|m|/m_max)²: inside (u ≤ 1) nothing changes. Outside, the network sees u held below 1.01 by a tanh, and the
-    atom pays ``wall · (u − 1)³``. Both pieces join with two continuous derivatives, so that a moment beyond the range
+    With u = (|m|/m_max)²: inside (u ≤ 1) nothing changes. Outside, the network sees u held below 1.01 by a tanh, and
+    the atom pays ``wall · (u − 1)³``. Both pieces join with two continuous derivatives: a moment beyond the range
     of the Chebyshev polynomials meets a rising curve and not an exploding polynomial.
     """
 
@@ -58,7 +58,7 @@ class MomentRange(nn.Module):
         self.wall = wall
 
     def forward(self, magmoms: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``magmoms`` [N,3] μB → scaled moments m/m_max [N,3] with |.|² ≤ 1.01, their squares u [N], wall energy [N] eV.
+        """``magmoms`` [N,3] μB → m/m_max [N,3] with |.|² ≤ 1.01, their squares u [N], wall energy [N] eV.
 
         Works with |m|² only, never with the norm: all derivatives exist at m = 0.
         """

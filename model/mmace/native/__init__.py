@@ -1,0 +1,76 @@
+"""Native kernels: C++ compiled on first use for this processor, with the plain torch versions as their reference.
+
+The compiled library lies in the user's cache folder under a name made of the source, the compiler's flags and the
+processor, so that a home folder shared between machines holds one library per kind of processor. Without a compiler, or
+with MMACE_NATIVE=0, everything runs on plain torch: the same numbers, slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("polynomial.cpp")
+# No -ffast-math: linked into a shared library it switches the whole process to flush denormals to zero.
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "mmace"
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = [line for line in file if line.startswith(("flags", "Features", "model name"))]
+        return "".join(sorted(set(lines)))
+    except OSError:
+        return platform.processor() + platform.machine()
+
+
+def _compiler() -> str | None:
+    for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None where they cannot be had (said once in the log)."""
+    if os.environ.get("MMACE_NATIVE", "1") == "0":
+        return None
+    compiler = _compiler()
+    key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, _processor()]).encode()).hexdigest()[:16]
+    target = _cache_folder() / f"kernels-{key}.so"
+    try:
+        if not target.exists():
+            if compiler is None:
+                logger.warning("no C++ compiler found: running on plain torch, several times slower; install g++")
+                return None
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                built = Path(folder) / "kernels.so"
+                command = [compiler, *FLAGS, "-o", str(built), str(SOURCE)]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+                if done.returncode:
+                    reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                    logger.warning("the native kernels do not compile (%s): running on plain torch, slower", reason)
+                    return None
+                os.replace(built, target)  # atomic: two processes may compile at once
+        return ctypes.CDLL(str(target))
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning("the native kernels cannot be used (%s): running on plain torch, slower", error)
+        return None

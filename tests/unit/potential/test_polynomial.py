@@ -1,0 +1,56 @@
+"""The native kernels against plain torch, with first and second derivatives."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmace.native import library
+from mmace.polynomial import SparsePolynomial
+
+needs_compiler = pytest.mark.skipif(library() is None, reason="no C++ compiler")
+
+
+def problem(seed: int = 0, nodes: int = 5, dtype: torch.dtype = torch.float64):
+    rng = np.random.default_rng(seed)
+    terms = [
+        np.array([[0, -1, -1], [1, 1, -1], [0, 2, -1], [0, 1, 2], [2, 2, 2], [1, 1, 2]]),
+        np.array([[2, -1, -1], [0, 0, 1]]),
+    ]
+    polynomial = SparsePolynomial(terms)
+    a = torch.tensor(rng.normal(size=(nodes, 3, 4)), dtype=dtype, requires_grad=True)
+    c = torch.tensor(rng.normal(size=(2, 8, 4)), dtype=dtype, requires_grad=True)
+    species = torch.tensor(rng.integers(0, 2, nodes))
+    return polynomial, a, c, species
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2])
+def test_native_equals_reference(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        polynomial, a, c, species = problem(nodes=33)
+        native, reference = polynomial(a, c, species), polynomial.reference(a, c, species)
+        torch.testing.assert_close(native, reference)
+        direction = torch.linspace(-1, 1, native.numel(), dtype=a.dtype).reshape(native.shape)
+        gradients = []
+        for value in (native, reference):
+            first = torch.autograd.grad((value * direction).sum(), (a, c), create_graph=True)
+            gradients.append((*first, *torch.autograd.grad(sum((x**2).sum() for x in first), (a, c))))
+        for left, right in zip(*gradients, strict=True):
+            torch.testing.assert_close(left, right)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_compiler
+def test_derivatives_of_the_native_kernel():
+    polynomial, a, c, species = problem()
+    assert torch.autograd.gradcheck(lambda x, y: polynomial(x, y, species), (a, c))
+    assert torch.autograd.gradgradcheck(lambda x, y: polynomial(x, y, species), (a, c))
+
+
+def test_plain_torch_is_taken_without_the_library(monkeypatch):
+    monkeypatch.setattr("mmace.polynomial.library", lambda: None)
+    polynomial, a, c, species = problem()
+    torch.testing.assert_close(polynomial(a, c, species), polynomial.reference(a, c, species))
