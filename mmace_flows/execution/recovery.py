@@ -34,6 +34,7 @@ class Recovered:
     rerun: list[int] = field(default_factory=list)  # interrupted jobs, back in the queue
     completed: list[int] = field(default_factory=list)  # jobs that had finished, but the workflow did not know
     given_up: list[int] = field(default_factory=list)  # interrupted jobs that were noted as failed
+    undecided: bool = False  # a job may be in a living worker's hands or not: look again after CHECKOUT
 
 
 def launch_is_alive(stores: Stores, launch: dict[str, Any], here: ProcessName) -> bool:
@@ -142,6 +143,7 @@ def _mend_states(
         if any(launch["state"] == "RUNNING" and alive(launch) for launch in launches.get(number, [])):
             continue
         state = _true_state(firework, own, known[number], others_live)
+        result.undecided |= state == "RESERVED"
         if state == "APPLY":
             # not applied yet: FireWorks applies a result when it sees the state change to COMPLETED
             result.completed.append(number)

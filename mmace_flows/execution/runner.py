@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmace_flows.execution.campaign import sign_of_life
 from mmace_flows.execution.display import Display, event_line
 from mmace_flows.execution.progress import Progress, ProgressReader, duration
 from mmace_flows.execution.queue import DONE, FAILED, SKIPPED, UNFINISHED
-from mmace_flows.execution.recovery import recover
+from mmace_flows.execution.recovery import CHECKOUT, Recovered, recover
 from mmace_flows.execution.workers import Workers
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class Runner:
         self._deaths: Counter[int] = Counter()  # by firework
         self._bad_starts = 0
         self._announced: set[tuple[int, str]] = set()
-        self._next_sign = self._next_recovery = 0.0
+        self._next_sign = 0.0
+        # workers of other machines are lost in silence, so a shared server is looked at regularly
+        self._shared = stores.connection.embedded is None
+        self._next_recovery = time.monotonic() + OTHER_MACHINES_SECONDS if self._shared else math.inf
 
     def prepare(self) -> None:
         """Mend what an interrupted run left, and give failed jobs one more try."""
@@ -103,7 +107,7 @@ class Runner:
         died = [(slot, code) for slot, code in self.workers.ended() if code != 0]
         if not died:
             return
-        found = recover(self.stores, self.name, others_live=True, give_up=self._gives_up)
+        found = self._recover()
         for slot, code in died:
             self.display.line(f"worker {slot} ended with code {code}; see {self.workers.log(slot)}", "bold red")
         if found.rerun or found.given_up or found.completed:
@@ -119,16 +123,21 @@ class Runner:
         self._deaths[firework] += 1
         return self._deaths[firework] >= TRIES
 
+    def _recover(self) -> Recovered:
+        """Mend the queue while workers work, and see to it that what could not be decided is looked at again."""
+        found = recover(self.stores, self.name, others_live=True, give_up=self._gives_up)
+        self._next_recovery = time.monotonic() + OTHER_MACHINES_SECONDS if self._shared else math.inf
+        if found.undecided:
+            self._next_recovery = time.monotonic() + CHECKOUT.total_seconds()
+        return found
+
     def _periodic(self) -> None:
         now = time.monotonic()
         if now >= self._next_sign:
             self._next_sign = now + SIGN_OF_LIFE_SECONDS
             sign_of_life(self.stores, self.name)
-        if self.stores.connection.embedded is None and now >= self._next_recovery:
-            # workers of other machines: lost ones show by their silence
-            if self._next_recovery:
-                recover(self.stores, self.name, others_live=True)
-            self._next_recovery = now + OTHER_MACHINES_SECONDS
+        if now >= self._next_recovery:
+            self._recover()
 
 
 def _last_line(log: Path) -> str:

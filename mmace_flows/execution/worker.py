@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def work(campaign: str) -> None:
     """Take and run jobs of the campaign until none is ready, running, or can still be made by a running one."""
+    import fireworks.core.launchpad
     import fireworks.core.rocket
     import jobflow
     from fireworks import FWorker
@@ -57,26 +58,28 @@ def work(campaign: str) -> None:
     jobflow.SETTINGS.JOB_STORE = stores.jobs  # in this process only: nothing of it goes into the queue
     fireworks.core.rocket.PING_TIME_SECS = HEARTBEAT_SECONDS  # FireWorks' own setting is an hour
     fireworks.core.rocket.PRINT_FW_JSON = False
+    fireworks.core.launchpad.SORT_FWS = "FIFO"  # jobs in the order in which they were made
     name = str(ProcessName.this())
     worker = FWorker(name=name, query={"spec.campaign": campaign})
     folder = make_folder(stores.campaign_folder(campaign) / "launches" / f"worker-{os.getpid()}")
+    ready = {"spec.campaign": campaign, "state": "READY"}
     unfinished = {"spec.campaign": campaign, "state": {"$in": sorted(UNFINISHED)}}
     number, idle = 0, 0
     try:
         while idle < IDLE_CHECKS:
+            if not stores.launchpad.fireworks.count_documents(ready, limit=1):
+                busy = stores.launchpad.fireworks.count_documents(unfinished, limit=1)
+                idle = 0 if busy else idle + 1
+                time.sleep(POLL_SECONDS)
+                continue
             number += 1
             launch_folder = make_folder(folder / str(number))
             os.chdir(launch_folder)  # engines write into the current folder: a fresh one for each job
-            ran = launch_rocket(stores.launchpad, worker, strm_lvl="INFO")
+            if launch_rocket(stores.launchpad, worker, strm_lvl="INFO"):
+                idle = 0
             sys.stdout.flush()
             os.chdir(folder)
             _remove_if_empty(launch_folder)
-            if ran:
-                idle = 0
-                continue
-            busy = stores.launchpad.fireworks.count_documents(unfinished, limit=1)
-            idle = 0 if busy else idle + 1
-            time.sleep(POLL_SECONDS)
     finally:
         os.chdir(folder.parent)
         _remove_if_empty(folder)
