@@ -64,7 +64,7 @@ class TrainingConfig:
     refit_atomic_energies: bool = False
     """When starting from a model: fit the atomic energies E0 to the new data instead of keeping the model's."""
     energy_scale: float | None = None
-    """Scale of the interaction energy, eV; None: RMS of the forces (× 1 Å). A new model only."""
+    """Scale of the interaction energy, eV; None: the new model's forces are made as large as the labels."""
     num_threads: int | None = None
     """CPU threads of torch; None: as torch is set."""
     max_seconds: float | None = None

@@ -17,6 +17,8 @@ from mmace.train.configuration import Configuration
 
 logger = logging.getLogger("mmace")
 
+SCALE_SAMPLE = 128  # structures that the energy scale is taken from
+NO_FORCE = 1e-6  # eV/Å: smaller forces vanish by symmetry
 ENERGY_ROUNDING = 1e-4  # eV per atom: float32 may round the total energy by this much without a word
 
 
@@ -46,13 +48,34 @@ def fit_atomic_energies(configurations: Sequence[Configuration]) -> dict[str, fl
     return {chemical_symbols[number]: float(energy) for number, energy in zip(numbers, solution, strict=True)}
 
 
-def force_scale(configurations: Sequence[Configuration]) -> float:
-    """RMS of the force components, eV/Å; without forces the spread of the energies per atom, eV; at least 1e-3."""
-    forces = [c.forces.ravel() for c in configurations if c.forces is not None]
-    if forces and np.any(np.concatenate(forces)):
-        return max(float(np.sqrt(np.mean(np.square(np.concatenate(forces))))), 1e-3)
-    energies = [c.energy / len(c) for c in configurations if c.energy is not None]
-    return max(float(np.std(energies)), 1e-3) if len(energies) > 1 else 1.0
+def interaction_scale(model: Potential, configurations: Sequence[Configuration], singles: Sequence[Batch]) -> float:
+    """Energy scale, eV, at which the forces of the new ``model`` are as large as the labels.
+
+    The RMS forces of label and model are compared structure by structure, and the median of the ratios is taken: the
+    forces of random weights differ by factors of ten between seeds, and strongly compressed structures by more.
+    Without forces in the data the spreads of the energies per atom are compared.
+    """
+    chosen = np.unique(np.linspace(0, len(singles) - 1, min(len(singles), SCALE_SAMPLE)).round().astype(int))
+    model.set_energy_scale(1.0)
+    ratios, labels, energies = [], [], []
+    for index in chosen:
+        configuration = configurations[index]
+        output = model(singles[index].graph, stress=False, magnetic_forces=False)
+        own, label = _rms(output["forces"].double().numpy()), _rms(configuration.forces)
+        if own > NO_FORCE and label > NO_FORCE:
+            ratios.append(label / own)
+        if configuration.energy is not None:
+            labels.append(configuration.energy / len(configuration))
+            energies.append(float(output["energy"]) / len(configuration))
+    if ratios:
+        return float(np.median(ratios))
+    if len(energies) > 1 and np.std(energies) > 0 and np.std(labels) > 0:
+        return float(np.std(labels) / np.std(energies))
+    return 1.0
+
+
+def _rms(values: np.ndarray | None) -> float:
+    return 0.0 if values is None else float(np.sqrt(np.mean(np.square(values))))
 
 
 def initialise(
@@ -62,10 +85,10 @@ def initialise(
 
     Parameters: ``singles`` the batches of one structure each, of the same configurations.
     """
-    model.set_atomic_energies(fit_atomic_energies(configurations))
-    model.set_energy_scale(config.energy_scale or force_scale(configurations))
     edges = sum(float(single.graph.real.sum()) for single in singles)
     model.set_average_neighbors(max(edges / sum(len(c) for c in configurations), 1.0))
+    model.set_energy_scale(config.energy_scale or interaction_scale(model, configurations, singles))
+    model.set_atomic_energies(fit_atomic_energies(configurations))
     warn_of_rounding(model, configurations)
 
 

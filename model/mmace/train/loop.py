@@ -314,6 +314,8 @@ class _Run:
 
 
 def _joined(singles: Sequence[Batch], size: int) -> list[Batch]:
+    # similar numbers of neighbours together: the smaller ones are padded to the largest
+    singles = sorted(singles, key=lambda single: single.graph.senders.shape[1])
     return [join(singles[start : start + size]) for start in range(0, len(singles), size)]
 
 

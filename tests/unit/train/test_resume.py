@@ -1,0 +1,150 @@
+"""A training that is killed, or finds the disk full, loses nothing and ends where an unbroken one ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmace import load, model_hash
+from mmace.errors import UserError
+from mmace.train import TrainingConfig, loop, train
+from mmace.train.state import load_state
+
+from .conftest import small_config
+
+EPOCHS = 5
+SETTINGS = {
+    "epochs": EPOCHS,
+    "batch_size": 2,
+    "checkpoint_every": 2,
+    "rotate_jointly": True,
+    "rotate_moments": True,
+    "schedule": "plateau",
+    "plateau_epochs": 1,
+    "num_threads": 1,
+}
+
+
+def train_in_a_process_that_is_killed(arguments: tuple, folder: Path, deadly: int) -> None:
+    """Runs the training in a child process that sends itself SIGKILL at the start of its step number ``deadly``."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(120)  # whatever happens, no process is left behind
+        step, count = loop._Run._step, 0
+
+        def counted(self, batch, rate):
+            nonlocal count
+            count += 1
+            if count == deadly:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(self, batch, rate)
+
+        loop._Run._step = counted
+        try:
+            train(*arguments, folder)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("deadly", "settings", "left"),
+    [
+        (11, {}, 9),  # 3 steps per epoch, a state after epochs 2 and 4: killed in epoch 4, 6 steps done
+        (8, {"checkpoint_seconds": 1e-9}, 8),  # a state after every step: killed within epoch 3, 7 steps done
+    ],
+)
+def test_killed_and_started_again_it_gives_the_same_weights(tmp_path, make_data, monkeypatch, deadly, settings, left):
+    data = make_data(9)
+    arguments = (small_config(seed=2), TrainingConfig(**{**SETTINGS, **settings}), data[:6], data[6:])
+    unbroken = train(*arguments, tmp_path / "unbroken")
+    train_in_a_process_that_is_killed(arguments, tmp_path / "run", deadly)
+    assert load_state(tmp_path / "run").finished is None
+    (tmp_path / "run" / ".state.pt.torn").write_bytes(b"half a state")  # as a kill within a write leaves it
+    steps = []
+    whole_step = loop._Run._step
+    monkeypatch.setattr(loop._Run, "_step", lambda *given: steps.append(1) or whole_step(*given))
+    resumed = train(*arguments, tmp_path / "run")
+
+    assert len(steps) == left
+    assert resumed.continued
+    assert model_hash(load(tmp_path / "run/model.safetensors")) == model_hash(unbroken.model)
+    one, other = load_state(tmp_path / "run"), load_state(tmp_path / "unbroken")
+    for name in ("model", "average"):
+        assert all(torch.equal(one.tensors[name][key], value) for key, value in other.tensors[name].items())
+    without_time = [
+        [{key: value for key, value in event.items() if key != "seconds"} for event in state.history]
+        for state in (one, other)
+    ]
+    assert without_time[0] == without_time[1]
+    log = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert [event["epoch"] for event in log] == list(range(1, EPOCHS + 1))
+    assert not list((tmp_path / "run").glob(".state.pt.*"))
+
+
+def test_more_epochs_go_on_from_the_end(tmp_path, make_data):
+    data = make_data(6)
+    settings = {**SETTINGS, "schedule": "constant"}
+    train(small_config(), TrainingConfig(**{**settings, "epochs": 2}), data, data, tmp_path / "run")
+    longer = train(small_config(), TrainingConfig(**{**settings, "epochs": 4}), data, data, tmp_path / "run")
+    at_once = train(small_config(), TrainingConfig(**{**settings, "epochs": 4}), data, data, tmp_path / "other")
+    assert longer.continued
+    assert len(longer.history) == 4
+    assert model_hash(longer.model) == model_hash(at_once.model)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_the_state_before_intact(tmp_path, make_data, monkeypatch, code):
+    data = make_data(6)
+    settings = {**SETTINGS, "checkpoint_every": 1}
+    arguments = (small_config(), TrainingConfig(**settings), data, data)
+    unbroken = train(*arguments, tmp_path / "unbroken")
+    real = os.fsync
+
+    def full(handle: int) -> None:
+        if (tmp_path / "run" / "state.pt").exists():  # the second state does not fit any more
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"(state\.pt|model\.safetensors): cannot be written \(") as caught:
+            train(*arguments, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert load_state(tmp_path / "run").epoch == 1
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith((".state", ".model"))]
+    resumed = train(*arguments, tmp_path / "run")
+    assert resumed.continued
+    assert model_hash(resumed.model) == model_hash(unbroken.model)
+
+
+def test_a_log_that_cannot_grow_is_said(tmp_path, make_data, monkeypatch):
+    from mmace.train import files
+
+    real = open
+
+    def full(path, mode="r", *more, **named):
+        if mode == "a":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, mode, *more, **named)
+
+    monkeypatch.setattr(files, "open", full, raising=False)
+    data = make_data(4)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: no space left on the disk"):
+        train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
+
+
+def test_a_damaged_state_is_refused(tmp_path, make_data):
+    data = make_data(4)
+    train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
+    state = (tmp_path / "state.pt").read_bytes()
+    (tmp_path / "state.pt").write_bytes(state[: len(state) // 2])
+    with pytest.raises(UserError, match=r"state\.pt: cannot be read"):
+        train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
