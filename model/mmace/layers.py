@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, products, symmetric_product
+from mmace.message import MessagePath, MessageSum
 from mmace.polynomial import SparsePolynomial
 from mmace.radial import MLP
 
@@ -69,7 +70,7 @@ class EdgeMessage(nn.Module):
 
     The two Clebsch–Gordan steps [15, 16] are merged into one constant tensor per path. Everything angular is then free
     of the channel: a geometry tensor G[edge, path, m, m'] meets one weight P·K[edge, path, channel], and the sum over
-    neighbours and paths is a batched matrix product per block.
+    neighbours and paths is one step, `mmace.message`.
     """
 
     geometry: Tensor
@@ -92,17 +93,31 @@ class EdgeMessage(nn.Module):
         super().__init__()
         self.channels = channels
         self.magnetic = rules.magnetic
-        paths, self.num_position, self.num_moment = _message_paths(
-            rules, sources, l_pos, l_mag if rules.magnetic else 0
+        l_mag = l_mag if rules.magnetic else 0
+        paths, self.num_position, self.num_moment = _message_paths(rules, sources, l_pos, l_mag)
+        per_target = {path.target: sum(other.target == path.target for other in paths) for path in paths}
+        self.blocks = tuple(per_target)
+        target_starts = dict(zip(per_target, np.cumsum([0] + [irrep.dim for irrep in per_target]), strict=False))
+        source_starts = dict(zip(sources, np.cumsum([0] + [irrep.dim for irrep in sources]), strict=False))
+        constants = [path.geometry / math.sqrt(per_target[path.target]) for path in paths]
+        geometry_starts = np.cumsum([0] + [constant.shape[1] for constant in constants])
+        self.sum = MessageSum(
+            [
+                MessagePath(
+                    path.position_path,
+                    path.moment_path,
+                    int(source_starts[path.source]),
+                    path.source.dim,
+                    int(target_starts[path.target]),
+                    path.target.dim,
+                    int(start),
+                )
+                for path, start in zip(paths, geometry_starts, strict=False)
+            ],
+            sum(irrep.dim for irrep in per_target),
         )
-        self.groups: list[tuple[Irrep, list[_Path]]] = []
-        for path in paths:
-            if not self.groups or self.groups[-1][0] != path.target:
-                self.groups.append((path.target, []))
-            self.groups[-1][1].append(path)
-        self.blocks = tuple(target for target, _ in self.groups)
-        constants = np.concatenate([path.geometry for path in paths], axis=1)
-        self.register_buffer("geometry", torch.tensor(constants, dtype=dtype), persistent=False)
+        self.sources = tuple(sources)
+        self.register_buffer("geometry", torch.tensor(np.concatenate(constants, axis=1), dtype=dtype), persistent=False)
         inputs = num_bessel + (num_chebyshev if rules.magnetic else 0)
         self.num_bessel = num_bessel
         sizes = [inputs, *radial_hidden]
@@ -121,46 +136,27 @@ class EdgeMessage(nn.Module):
         chebyshev: Tensor,  # [N, num_chebyshev] T
         cut: Tensor,  # [E] envelope
         senders: Tensor,  # [N, M]
-    ) -> list[Tensor]:
-        """Blocks of A in the order of ``self.blocks``, each [N, dim, K]."""
+        real: Tensor,  # [N, M]
+    ) -> Tensor:
+        """A [N, C, K]: the blocks of ``self.blocks`` one after the other."""
         nodes, width = senders.shape
         edges = nodes * width
         flat = senders.reshape(-1)
-        # P and K do not vanish at r_max, because T does not: the envelope once on the product makes the message vanish.
+        moment = None
         if self.magnetic:
             inputs = torch.cat([bessel, chebyshev.index_select(0, flat)], dim=1)
             angular = (harmonics.unsqueeze(2) * solid.index_select(0, flat).unsqueeze(1)).reshape(edges, -1)
-            moment = self.radial_moment(inputs).reshape(edges, self.num_moment, self.channels).unbind(1)
+            moment = self.radial_moment(inputs).reshape(edges, self.num_moment, self.channels)
         else:
-            inputs, angular, moment = bessel, harmonics, None
+            inputs, angular = bessel, harmonics
+        # P and K do not vanish at r_max, because T does not: the envelope once on the product makes the message vanish.
         position = (self.radial_position(inputs) * cut.unsqueeze(1)).reshape(edges, self.num_position, self.channels)
-        position_functions = position.unbind(1)
-        sent = {irrep: tensor.index_select(0, flat) for irrep, tensor in features.items()}  # [E, dim, K]
-        geometry = (angular @ self.geometry).split(
-            [sum(path.source.dim for path in paths) * target.dim for target, paths in self.groups], dim=1
-        )
-        scale = 1.0 / self.average_neighbors
-        if self.density is not None:
-            density = torch.tanh(self.density(bessel).squeeze(1) ** 2) * cut
-            scale = 1.0 / (1.0 + density.reshape(nodes, width).sum(1))
-        out = []
-        for (target, paths), block in zip(self.groups, geometry, strict=True):
-            weights = []
-            for path in paths:
-                weight = position_functions[path.position_path]
-                if moment is not None:
-                    weight = weight * moment[path.moment_path]
-                weights.append(weight.unsqueeze(1) * sent[path.source])  # [E, dim source, K]
-            summed = sum(path.source.dim for path in paths)
-            left = block.reshape(nodes, width * summed, target.dim).transpose(1, 2)
-            right = torch.cat(weights, dim=1).reshape(nodes, width * summed, self.channels)
-            message = torch.bmm(left, right) / math.sqrt(len(paths))  # [N, dim, K]
-            if isinstance(scale, Tensor) and scale.ndim == 1:
-                message = message * scale[:, None, None]
-            else:
-                message = message * scale
-            out.append(message)
-        return out
+        sent = torch.cat([features[irrep] for irrep in self.sources], dim=1)
+        message = self.sum(angular @ self.geometry, position, moment, sent, senders, real)
+        if self.density is None:
+            return message / self.average_neighbors
+        density = torch.tanh(self.density(bessel).squeeze(1) ** 2) * cut
+        return message / (1.0 + density.reshape(nodes, width).sum(1))[:, None, None]
 
 
 class ManyBodyProduct(nn.Module):
@@ -208,9 +204,10 @@ class ManyBodyProduct(nn.Module):
         self.register_buffer("coupling", matrix, persistent=False)
         self.weights = _normal(generator, dtype, num_elements, column, channels)
 
-    def forward(self, blocks: list[Tensor], species: Tensor) -> Features:
-        """``blocks`` of A, each [N, dim, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
-        norm = 1.0 / math.sqrt(blocks[0].shape[-1])
+    def forward(self, a: Tensor, species: Tensor) -> Features:
+        """``a``: the blocks of A one after the other [N, C, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
+        norm = 1.0 / math.sqrt(a.shape[-1])
+        blocks = a.split([irrep.dim for irrep in self.blocks], dim=1)
         mixed = torch.cat([block @ (w * norm) for block, w in zip(blocks, self.mix, strict=True)], dim=1)
         out = self.polynomial(mixed, torch.matmul(self.coupling, self.weights), species)
         return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))

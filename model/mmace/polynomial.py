@@ -10,15 +10,13 @@ monomial, coupling and channel.
 from __future__ import annotations
 
 import ctypes
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmace.native import library
+from mmace.native import library, node_parts, run_parts
 
 
 class SparsePolynomial(nn.Module):
@@ -52,35 +50,26 @@ class SparsePolynomial(nn.Module):
         return torch.stack([part.sum(1) for part in parts], dim=1)
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="mmace")
-
-
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 class _Kernel:
-    """Calls of one problem's kernels, nodes split among torch's threads."""
+    """Calls of one problem's kernels, nodes split among threads."""
 
     def __init__(self, a: Tensor, c: Tensor, species: Tensor, offsets: Tensor, index: Tensor) -> None:
         self.a, self.c, self.species, self.offsets, self.index = a, c, species, offsets, index
-        nodes = a.shape[0]
-        self.threads = max(1, min(torch.get_num_threads(), nodes // 8))
-        self.bounds = [nodes * part // self.threads for part in range(self.threads + 1)]
 
     def sums(self, wanted: bool) -> list[Tensor] | None:
         """One accumulator like c per thread."""
-        return [torch.zeros_like(self.c) for _ in range(self.threads)] if wanted else None
+        return [torch.zeros_like(self.c) for _ in node_parts(self.a.shape[0])] if wanted else None
 
     def run(self, name: str, *arguments: tuple[str, Any]) -> None:
         """``arguments``: ("node", [N,…] tensor), ("shared", tensor) or ("sum", from `sums`); any of them None."""
         kernel = getattr(library(), f"polynomial_{name}_{str(self.a.dtype).removeprefix('torch.')}")
+        nodes, components, channels = self.a.shape
 
-        def work(part: int) -> None:
-            low, high = self.bounds[part], self.bounds[part + 1]
-            _, components, channels = self.a.shape
+        def work(part: int, low: int, high: int) -> None:
             sizes = (ctypes.c_int64 * 5)(
                 high - low, components, channels, self.offsets.shape[0] - 1, self.index.shape[0]
             )
@@ -95,10 +84,7 @@ class _Kernel:
                 *[_pointer(None if value is None else pick[kind](value)) for kind, value in arguments],
             )
 
-        if self.threads == 1:
-            work(0)
-        else:
-            list(_pool(self.threads).map(work, range(self.threads)))
+        run_parts(work, nodes)
 
 
 def _total(sums: list[Tensor] | None) -> Tensor | None:

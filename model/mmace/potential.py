@@ -78,8 +78,8 @@ class Layer(nn.Module):
         graph: Graph,
     ) -> Features:
         """All features {irrep: [N, dim, K]}; the other arguments as in `EdgeMessage.forward`."""
-        blocks = self.message(features, harmonics, solid, bessel, cheb, cut, graph.senders)
-        mu = self.product(blocks, graph.species)
+        a = self.message(features, harmonics, solid, bessel, cheb, cut, graph.senders, graph.real)
+        mu = self.product(a, graph.species)
         own = self.own(mu, solid, cheb, graph.species) if self.own is not None else None
         updated: Features = {}
         for number, irrep in enumerate(self.outputs):

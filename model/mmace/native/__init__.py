@@ -15,14 +15,25 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("polynomial.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("message.cpp", "polynomial.cpp"))
 # No -ffast-math: linked into a shared library it switches the whole process to flush denormals to zero.
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-std=c++17",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fopenmp-simd",
+    "-fPIC",
+    "-shared",
+)
 
 
 def _cache_folder() -> Path:
@@ -53,7 +64,9 @@ def library() -> ctypes.CDLL | None:
     if os.environ.get("MMACE_NATIVE", "1") == "0":
         return None
     compiler = _compiler()
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, _processor()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        "\0".join([*(source.read_text() for source in SOURCES), *FLAGS, _processor()]).encode()
+    ).hexdigest()[:16]
     target = _cache_folder() / f"kernels-{key}.so"
     try:
         if not target.exists():
@@ -63,7 +76,7 @@ def library() -> ctypes.CDLL | None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 built = Path(folder) / "kernels.so"
-                command = [compiler, *FLAGS, "-o", str(built), str(SOURCE)]
+                command = [compiler, *FLAGS, "-o", str(built), *map(str, SOURCES)]
                 done = subprocess.run(command, capture_output=True, text=True, timeout=300)
                 if done.returncode:
                     reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -74,3 +87,25 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning("the native kernels cannot be used (%s): running on plain torch, slower", error)
         return None
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="mmace")
+
+
+def node_parts(nodes: int) -> list[tuple[int, int]]:
+    """Ranges of nodes, one per torch thread; small problems stay in one piece."""
+    import torch
+
+    threads = max(1, min(torch.get_num_threads(), nodes // 8))
+    return [(nodes * part // threads, nodes * (part + 1) // threads) for part in range(threads)]
+
+
+def run_parts(work: Callable[[int, int, int], None], nodes: int) -> None:
+    """Call ``work(part, low, high)`` for each range of nodes, in threads (the kernels release the interpreter)."""
+    parts = node_parts(nodes)
+    if len(parts) == 1:
+        work(0, *parts[0])
+    else:
+        list(_pool(len(parts)).map(lambda item: work(item[0], *item[1]), enumerate(parts)))

@@ -1,0 +1,195 @@
+"""The edge message summed over neighbours [15–18]: the arithmetic, native on the CPU and in plain torch elsewhere.
+
+    A[n,M,k] = Σ_e Σ_paths Σ_s G[e,path,s,M] · P[e,p,k] · Q[e,q,k] · H[sender(e),s,k]
+
+The sum is linear in each of G, P, Q and H. Its second derivatives are therefore first derivatives with one argument
+replaced by the incoming direction, and only two kernels are needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmace.native import library, node_parts, run_parts
+
+
+@dataclass(frozen=True)
+class MessagePath:
+    """Which rows meet: P's and Q's functions, the source's and the target's components, the place in G."""
+
+    position: int
+    moment: int
+    source: int
+    source_dim: int
+    target: int
+    target_dim: int
+    geometry: int  # start of the [source_dim, target_dim] entries in a row of G
+
+
+class MessageSum:
+    """The sum for a fixed list of paths. ``target_rows``: components of A in all."""
+
+    def __init__(self, paths: list[MessagePath], target_rows: int) -> None:
+        self.paths, self.target_rows = paths, target_rows
+        self.table = torch.tensor([list(path.__dict__.values()) for path in paths], dtype=torch.int64)
+
+    def __call__(self, G: Tensor, P: Tensor, Q: Tensor | None, H: Tensor, senders: Tensor, real: Tensor) -> Tensor:
+        """``G`` [E,nG], ``P`` [E,nP,K], ``Q`` [E,nQ,K] or None (ones), ``H`` [N,S,K], ``senders`` and ``real`` [N,M].
+
+        Returns A [N, target_rows, K], twice differentiable in G, P, Q, H.
+        """
+        if G.device.type == "cpu" and library() is not None:
+            return _Sum.apply(self, senders.contiguous(), real.contiguous(), G, P, Q, H)  # type: ignore[no-untyped-call]
+        return self.reference(G, P, Q, H, senders)
+
+    def reference(self, G: Tensor, P: Tensor, Q: Tensor | None, H: Tensor, senders: Tensor) -> Tensor:
+        """The same in plain torch: per block a batched matrix product over neighbours, paths and components.
+
+        Padding adds nothing because P carries the envelope, which is zero there.
+        """
+        nodes, width = senders.shape
+        channels = P.shape[2]
+        sent = H.index_select(0, senders.reshape(-1))
+        position, moment = P.unbind(1), Q.unbind(1) if Q is not None else None
+        blocks: dict[int, list[MessagePath]] = {}
+        for path in self.paths:
+            blocks.setdefault(path.target, []).append(path)
+        out = []
+        for target in sorted(blocks):
+            geometry, weighted = [], []
+            for path in blocks[target]:
+                weight = position[path.position] * moment[path.moment] if moment else position[path.position]
+                rows = sent[:, path.source : path.source + path.source_dim]
+                weighted.append(weight.unsqueeze(1) * rows)
+                entries = G[:, path.geometry : path.geometry + path.source_dim * path.target_dim]
+                geometry.append(entries.reshape(-1, path.source_dim, path.target_dim))
+            left = torch.cat(geometry, dim=1)
+            left = left.reshape(nodes, width * left.shape[1], left.shape[2]).transpose(1, 2)
+            right = torch.cat(weighted, dim=1)
+            out.append(torch.bmm(left, right.reshape(nodes, width * right.shape[1], channels)))
+        return torch.cat(out, dim=1)
+
+    def _run(
+        self, name: str, inputs: tuple[Tensor, Tensor, Tensor | None, Tensor], graph: tuple[Tensor, Tensor], rest: Any
+    ) -> None:
+        """One kernel, nodes split among threads. ``rest(part, low, high)`` gives the further pointers."""
+        G, P, Q, H = inputs
+        senders, real = graph
+        nodes, width = senders.shape
+        kernel = getattr(library(), f"message_{name}_{str(P.dtype).removeprefix('torch.')}")
+
+        def work(part: int, low: int, high: int) -> None:
+            sizes = (ctypes.c_int64 * 9)(
+                high - low,
+                width,
+                P.shape[2],
+                P.shape[1],
+                Q.shape[1] if Q is not None else 0,
+                G.shape[1],
+                H.shape[1],
+                self.target_rows,
+                len(self.paths),
+            )
+            edges = slice(low * width, high * width)
+            kernel(
+                sizes,
+                _pointer(self.table),
+                _pointer(senders[low:high]),
+                _pointer(real[low:high]),
+                _pointer(G[edges]),
+                _pointer(P[edges]),
+                _pointer(Q[edges] if Q is not None else None),
+                _pointer(H),
+                *[_pointer(x) for x in rest(part, slice(low, high), edges)],
+            )
+
+        run_parts(work, nodes)
+
+    def forward_kernel(self, inputs: Any, graph: Any) -> Tensor:
+        """A, without a graph."""
+        P = inputs[1]
+        A = P.new_empty(graph[0].shape[0], self.target_rows, P.shape[2])
+        self._run("forward", inputs, graph, lambda part, nodes, edges: [A[nodes]])
+        return A
+
+    def backward_kernel(self, inputs: Any, graph: Any, D: Tensor, wanted: list[bool]) -> list[Tensor | None]:
+        """Derivatives of Σ D·A by G, P, Q, H; None where not wanted."""
+        dG, dP, dQ = (
+            torch.empty_like(x) if want and x is not None else None
+            for x, want in zip(inputs[:3], wanted[:3], strict=True)
+        )
+        dH = [torch.zeros_like(inputs[3]) for _ in node_parts(graph[0].shape[0])] if wanted[3] else None
+
+        def rest(part: int, nodes: slice, edges: slice) -> list[Tensor | None]:
+            pieces = [x[edges] if x is not None else None for x in (dG, dP, dQ)]
+            return [D[nodes], *pieces, dH[part] if dH else None]
+
+        self._run("backward", inputs, graph, rest)
+        total = None if dH is None else dH[0] if len(dH) == 1 else torch.stack(dH).sum(0)
+        return [dG, dP, dQ, total]
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def _added(x: Tensor | None, y: Tensor | None) -> Tensor | None:
+    return y if x is None else x if y is None else x + y
+
+
+def _contiguous(tensors: Any) -> tuple[Any, ...]:
+    return tuple(None if tensor is None else tensor.contiguous() for tensor in tensors)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, owner: MessageSum, senders: Tensor, real: Tensor, *inputs: Tensor | None) -> Tensor:
+        inputs = _contiguous(inputs)
+        ctx.owner = owner
+        ctx.save_for_backward(senders, real, *inputs)
+        return owner.forward_kernel(inputs, (senders, real))
+
+    @staticmethod
+    def backward(ctx: Any, D: Tensor) -> Any:
+        senders, real, *inputs = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[3:])
+        gradients = _SumBackward.apply(ctx.owner, wanted, senders, real, D, *inputs)  # type: ignore[no-untyped-call]
+        return None, None, None, *gradients
+
+
+class _SumBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, owner: MessageSum, wanted: list[bool], senders: Tensor, real: Tensor, D: Tensor, *inputs: Tensor
+    ) -> Any:
+        D = D.contiguous()
+        ctx.owner = owner
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(senders, real, D, *inputs)
+        return tuple(owner.backward_kernel(inputs, (senders, real), D, wanted))
+
+    @staticmethod
+    def backward(ctx: Any, *directions: Tensor | None) -> Any:
+        senders, real, D, *inputs = ctx.saved_tensors
+        owner, graph = ctx.owner, (senders, real)
+        want_D, *wanted = ctx.needs_input_grad[4:]
+        dD: Tensor | None = None
+        gradients: list[Tensor | None] = [None] * len(inputs)
+        for number, direction in enumerate(directions):
+            if direction is None:
+                continue
+            # Σ D·A is linear in every argument: replace this one by its direction and differentiate by the others
+            replaced = list(inputs)
+            replaced[number] = direction.contiguous()
+            if want_D:
+                dD = _added(dD, owner.forward_kernel(tuple(replaced), graph))
+            others = [want and other != number for other, want in enumerate(wanted)]
+            if any(others):
+                part = owner.backward_kernel(tuple(replaced), graph, D, others)
+                gradients = [_added(x, y) for x, y in zip(gradients, part, strict=True)]
+        return None, None, None, None, dD, *gradients

@@ -1,0 +1,136 @@
+// The edge message summed over neighbours, with its derivatives.
+//
+//   A[n,M,k] = sum over neighbours e of n, paths p, source components s:
+//              G[e,g_p+s*D_p+M'] * P[e,p_p,k] * Q[e,q_p,k] * H[sender_e,s_p+s,k],   M = m_p+M'
+//
+// Linear in each of G, P, Q, H: second derivatives are sums of first derivatives with one argument replaced, and need
+// no kernel of their own. Shapes: P [E,nP,K], Q [E,nQ,K] or null (ones), G [E,nG], H [N,S,K], A [N,C,K];
+// E = nodes * width edges, padding marked by real = 0.
+
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+struct Path {
+    int64_t position, moment, source, source_dim, target, target_dim, geometry;
+};
+
+struct Sizes {
+    int64_t nodes, width, channels, num_position, num_moment, num_geometry, source_rows, target_rows, paths;
+};
+
+template <typename F>
+F dot(const F *x, const F *y, int64_t K) {
+    F sum = F(0);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < K; ++k) sum += x[k] * y[k];
+    return sum;
+}
+
+// All per-edge arrays and A begin at this part's first node; H is whole.
+template <typename F>
+void forward(const Sizes &z, const Path *paths, const int64_t *senders, const bool *real, const F *G, const F *P,
+             const F *Q, const F *H, F *A) {
+    const int64_t K = z.channels;
+    std::vector<F> weight(K), sent(K);
+    F *w = weight.data(), *u = sent.data();
+    for (int64_t n = 0; n < z.nodes; ++n) {
+        F *An = A + n * z.target_rows * K;
+        for (int64_t i = 0; i < z.target_rows * K; ++i) An[i] = F(0);
+        for (int64_t e = n * z.width; e < (n + 1) * z.width; ++e) {
+            if (!real[e]) continue;
+            const F *h = H + senders[e] * z.source_rows * K;
+            for (int64_t number = 0; number < z.paths; ++number) {
+                const Path &p = paths[number];
+                const F *pp = P + (e * z.num_position + p.position) * K;
+                const F *qq = Q ? Q + (e * z.num_moment + p.moment) * K : nullptr;
+                if (qq)
+                    for (int64_t k = 0; k < K; ++k) w[k] = pp[k] * qq[k];
+                else
+                    for (int64_t k = 0; k < K; ++k) w[k] = pp[k];
+                const F *g = G + e * z.num_geometry + p.geometry;
+                for (int64_t s = 0; s < p.source_dim; ++s) {
+                    const F *hs = h + (p.source + s) * K;
+                    for (int64_t k = 0; k < K; ++k) u[k] = w[k] * hs[k];
+                    for (int64_t m = 0; m < p.target_dim; ++m) {
+                        const F factor = g[s * p.target_dim + m];
+                        F *row = An + (p.target + m) * K;
+                        for (int64_t k = 0; k < K; ++k) row[k] += factor * u[k];
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Given D = dL/dA. dG, dP, dQ, dH may each be null (not wanted). dH is added to; the others are written.
+template <typename F>
+void backward(const Sizes &z, const Path *paths, const int64_t *senders, const bool *real, const F *G, const F *P,
+              const F *Q, const F *H, const F *D, F *dG, F *dP, F *dQ, F *dH) {
+    const int64_t K = z.channels;
+    std::vector<F> buffer(4 * K);
+    F *w = buffer.data(), *u = w + K, *dw = u + K, *t = dw + K;
+    for (int64_t n = 0; n < z.nodes; ++n) {
+        const F *Dn = D + n * z.target_rows * K;
+        for (int64_t e = n * z.width; e < (n + 1) * z.width; ++e) {
+            if (dP) for (int64_t i = 0; i < z.num_position * K; ++i) dP[e * z.num_position * K + i] = F(0);
+            if (dQ) for (int64_t i = 0; i < z.num_moment * K; ++i) dQ[e * z.num_moment * K + i] = F(0);
+            if (dG) for (int64_t i = 0; i < z.num_geometry; ++i) dG[e * z.num_geometry + i] = F(0);
+            if (!real[e]) continue;
+            const F *h = H + senders[e] * z.source_rows * K;
+            for (int64_t number = 0; number < z.paths; ++number) {
+                const Path &p = paths[number];
+                const F *pp = P + (e * z.num_position + p.position) * K;
+                const F *qq = Q ? Q + (e * z.num_moment + p.moment) * K : nullptr;
+                for (int64_t k = 0; k < K; ++k) w[k] = qq ? pp[k] * qq[k] : pp[k];
+                for (int64_t k = 0; k < K; ++k) dw[k] = F(0);
+                const F *g = G + e * z.num_geometry + p.geometry;
+                for (int64_t s = 0; s < p.source_dim; ++s) {
+                    const F *hs = h + (p.source + s) * K;
+                    if (dG) {
+                        for (int64_t k = 0; k < K; ++k) u[k] = w[k] * hs[k];
+                        F *dg = dG + e * z.num_geometry + p.geometry + s * p.target_dim;
+                        for (int64_t m = 0; m < p.target_dim; ++m) dg[m] = dot(Dn + (p.target + m) * K, u, K);
+                    }
+                    if (!(dP || dQ || dH)) continue;
+                    for (int64_t k = 0; k < K; ++k) t[k] = F(0);
+                    for (int64_t m = 0; m < p.target_dim; ++m) {
+                        const F factor = g[s * p.target_dim + m];
+                        const F *row = Dn + (p.target + m) * K;
+                        for (int64_t k = 0; k < K; ++k) t[k] += factor * row[k];
+                    }
+                    for (int64_t k = 0; k < K; ++k) dw[k] += t[k] * hs[k];
+                    if (dH) {
+                        F *dh = dH + (senders[e] * z.source_rows + p.source + s) * K;
+                        for (int64_t k = 0; k < K; ++k) dh[k] += t[k] * w[k];
+                    }
+                }
+                if (dP) {
+                    F *dp = dP + (e * z.num_position + p.position) * K;
+                    for (int64_t k = 0; k < K; ++k) dp[k] += qq ? dw[k] * qq[k] : dw[k];
+                }
+                if (dQ) {
+                    F *dq = dQ + (e * z.num_moment + p.moment) * K;
+                    for (int64_t k = 0; k < K; ++k) dq[k] += dw[k] * pp[k];
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+
+#define EXPORT(F, NAME)                                                                                             \
+    extern "C" void message_forward_##NAME(const Sizes *z, const Path *paths, const int64_t *senders,               \
+                                           const bool *real, const F *G, const F *P, const F *Q, const F *H, F *A) { \
+        forward<F>(*z, paths, senders, real, G, P, Q, H, A);                                                        \
+    }                                                                                                               \
+    extern "C" void message_backward_##NAME(const Sizes *z, const Path *paths, const int64_t *senders,              \
+                                            const bool *real, const F *G, const F *P, const F *Q, const F *H,       \
+                                            const F *D, F *dG, F *dP, F *dQ, F *dH) {                               \
+        backward<F>(*z, paths, senders, real, G, P, Q, H, D, dG, dP, dQ, dH);                                       \
+    }
+
+EXPORT(float, float32)
+EXPORT(double, float64)
