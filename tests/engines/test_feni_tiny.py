@@ -18,15 +18,15 @@ RECIPE = Path(__file__).parents[2] / "workflows" / "feni.py"
 CAMPAIGN = "feni-tiny"
 
 
-def mmace(data_dir: Path, *arguments: str) -> str:
-    """Run the command line as a user does; returns what it printed."""
+def mmace(data_dir: Path, *arguments: str, code: int = 0) -> str:
+    """Run the command line as a user does; returns what it printed. ``code``: the exit code to expect."""
     environment = {**os.environ, "MMACE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "mmace_flows.cli.app", *arguments],
         env=environment, cwd=data_dir, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,13 @@ def test_the_report_shows_both_iterations(data_dir: Path, tmp_path: Path) -> Non
     for section in ("bain", "coverage", "errors", "parity", "learning", "aside", "provenance"):
         assert f'<section id="{section}">' in page
     assert (tmp_path / "figures" / "bain.png").stat().st_size > 10_000
+
+
+def test_a_report_of_nothing_or_nowhere_is_one_clear_line(data_dir: Path, tmp_path: Path) -> None:
+    assert mmace(data_dir, "report", "nowhere", code=2).strip().startswith("error: no campaign 'nowhere'")
+    (tmp_path / "file").write_text("not a folder")
+    message = mmace(data_dir, "report", CAMPAIGN, "-o", str(tmp_path / "file" / "report.html"), code=2).strip()
+    assert message.startswith("error:") and "\n" not in message
 
 
 def test_the_same_command_again_computes_nothing(data_dir: Path, stores: Any) -> None:
