@@ -19,14 +19,15 @@ if TYPE_CHECKING:
         parity,
         predict,
     )
-    from mmace.train.loop import TrainingResult, train
+    from mmace.train.loop import train
     from mmace.train.reading import check_elements, check_moments, read_configurations
+    from mmace.train.run import TrainingResult
 
 _HOMES = {
     "Configuration": "configuration",
     "Prediction": "evaluate",
     "TrainingConfig": "config",
-    "TrainingResult": "loop",
+    "TrainingResult": "run",
     "check_elements": "reading",
     "check_moments": "reading",
     "errors_of": "evaluate",

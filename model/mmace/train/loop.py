@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from mmace.checkpoint import model_hash, save, write_atomically
 from mmace.config import PotentialConfig
 from mmace.errors import UserError
-from mmace.fields import LABELS
 from mmace.potential import Potential
-from mmace.train.batches import Batch, join, number_of_steps, prepare, training_batches
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
-from mmace.train.evaluate import ErrorSums, batch_errors
-from mmace.train.files import append_line, locked
-from mmace.train.initialise import fit_atomic_energies, initialise, warn_of_rounding, with_moment_range
-from mmace.train.loss import batch_loss, loss_terms, total_loss, wanted_derivatives
-from mmace.train.optimise import MovingAverage
+from mmace.train.files import locked
+from mmace.train.initialise import with_moment_range
 from mmace.train.reading import check_elements, check_moments
-from mmace.train.state import METRICS, MODEL, TrainingState, claim_folder, load_state, run_settings, save_state
+from mmace.train.run import ProgressCallback, Run, TrainingResult
+from mmace.train.state import claim_folder, run_settings
 
 logger = logging.getLogger("mmace")
-
-ProgressCallback = Callable[[dict[str, Any]], None]
-
-
-@dataclass
-class TrainingResult:
-    """A finished training."""
-
-    model: Potential  # the averaged weights of the best epoch
-    checkpoint: Path
-    history: list[dict[str, Any]]  # per epoch: loss, validation loss, errors, learning rate, seconds
-    best_epoch: int
-    seconds: float  # over all continuations
-    reason: str  # why it ended
-    continued: bool  # from a state that was there
-    was_finished: bool  # nothing was left to do
 
 
 def train(
@@ -90,7 +64,7 @@ def train(
         torch.set_num_threads(config.num_threads or threads)
         with locked(folder):
             claim_folder(folder, settings, overwrite)
-            run = _Run(potential_config, config, train_configurations, valid_configurations, folder, initial_model)
+            run = Run(potential_config, config, train_configurations, valid_configurations, folder, initial_model)
             return run.finish(progress)
     finally:
         torch.set_num_threads(threads)
@@ -112,212 +86,3 @@ def _potential_config(
                     f"{given[name]!r}; leave the setting out or start a new model"
                 )
     return initial_model.config
-
-
-class _Run:
-    """One training at work: model, average, optimiser, state."""
-
-    def __init__(
-        self,
-        potential_config: PotentialConfig,
-        config: TrainingConfig,
-        train_configurations: Sequence[Configuration],
-        valid_configurations: Sequence[Configuration],
-        folder: Path,
-        initial_model: Potential | None,
-    ) -> None:
-        self.config, self.folder = config, folder
-        elements, r_max, dtype = potential_config.elements, potential_config.r_max, potential_config.torch_dtype
-        self.singles = prepare(train_configurations, elements, r_max, dtype)
-        self.steps = number_of_steps(len(self.singles), config.batch_size)
-        self.valid = _joined(prepare(valid_configurations, elements, r_max, dtype), max(16, config.batch_size))
-        if initial_model is None:
-            self.model = Potential(potential_config)
-            initialise(self.model, train_configurations, self.singles, config)
-        else:
-            self.model = copy.deepcopy(initial_model).cpu()
-            if config.refit_atomic_energies:
-                self.model.set_atomic_energies(fit_atomic_energies(train_configurations))
-            warn_of_rounding(self.model, train_configurations)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(True)
-        self.average = MovingAverage(self.model, config.ema_decay)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, amsgrad=config.amsgrad, fused=True
-        )
-        state = load_state(folder)
-        self.continued = state is not None
-        self.state = state or TrainingState()
-        self.best: dict[str, torch.Tensor] = _copy(self.average.model)
-        self.best_is_new = False
-        if state is not None:
-            self._restore(state.tensors)
-        self.started = time.monotonic() - self.state.seconds
-        self.written = time.monotonic()
-
-    def finish(self, progress: ProgressCallback | None) -> TrainingResult:
-        """Runs what is left of the training and writes the checkpoint."""
-        state, config = self.state, self.config
-        self._rewrite_log()
-        was_finished = state.finished is not None and self._over() is not None
-        if not was_finished:
-            state.finished = None
-            while (reason := self._over()) is None:
-                self._epoch(progress)
-            state.finished = reason
-            if not state.history:  # the time was over before the first epoch: the weights as they are
-                self._validate(progress, self._learning_rate())
-            self._write()
-        return TrainingResult(
-            model=self._save_best(),
-            checkpoint=self.folder / MODEL,
-            history=state.history,
-            best_epoch=state.progress.best_epoch,
-            seconds=state.seconds,
-            reason=state.finished or f"{config.epochs} epochs done",
-            continued=self.continued,
-            was_finished=was_finished,
-        )
-
-    def _over(self) -> str | None:
-        """Why the run is over, or None."""
-        state, config = self.state, self.config
-        if state.epoch >= config.epochs:
-            return f"{config.epochs} epochs done"
-        if config.patience and state.epoch - state.progress.best_epoch >= config.patience and state.step == 0:
-            return f"no better validation loss for {config.patience} epochs"
-        if self._out_of_time():
-            return f"{config.max_seconds:.0f} s are over"
-        return None
-
-    def _out_of_time(self) -> bool:
-        seconds = self.state.seconds if self.state.finished else time.monotonic() - self.started
-        return self.config.max_seconds is not None and seconds >= self.config.max_seconds
-
-    def _learning_rate(self) -> float:
-        done = self.state.epoch + self.state.step / self.steps
-        return self.state.progress.learning_rate(self.config, done)
-
-    def _epoch(self, progress: ProgressCallback | None) -> None:
-        """The rest of one epoch and its validation, unless the time is over before."""
-        state, config = self.state, self.config
-        rate = self._learning_rate()
-        for batch in training_batches(self.singles, config, state.epoch, state.step):
-            rate = self._learning_rate()
-            state.loss_sum += self._step(batch, rate)
-            state.step += 1
-            if state.step < self.steps:
-                if time.monotonic() - self.written > config.checkpoint_seconds:
-                    self._write()
-                if self._out_of_time():
-                    return
-        state.epoch, state.step = state.epoch + 1, 0
-        self._validate(progress, rate)
-        state.loss_sum = 0.0
-        if state.epoch % config.checkpoint_every == 0 or time.monotonic() - self.written > config.checkpoint_seconds:
-            self._write()
-
-    def _step(self, batch: Batch, rate: float) -> float:
-        """One optimiser step. Returns the loss; raises `UserError` if it is not finite."""
-        self.optimiser.zero_grad(set_to_none=True)
-        loss = batch_loss(self.model, batch, self.config)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or float("inf"))
-        value = float(loss.detach())
-        if not torch.isfinite(norm) or value != value:
-            raise UserError(
-                f"training: the loss is not finite in epoch {self.state.epoch + 1}; lower learning_rate "
-                f"({self.config.learning_rate}) or clip, or remove configurations with extreme labels"
-            )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
-        self.average.update(self.model, self.state.epoch * self.steps + self.state.step + 1)
-        return value
-
-    def _validate(self, progress: ProgressCallback | None, rate: float) -> None:
-        """Errors of the averaged weights on the validation data; keeps them if they are the best."""
-        state, weights = self.state, self.config.weights
-        sums, totals = ErrorSums(), {label.name: 0.0 for label in LABELS}
-        atoms = 0
-        for batch in self.valid:
-            # errors are reported for all labels that are there, also for those with weight 0
-            output = self.average.model(batch.graph, **wanted_derivatives(batch, dict.fromkeys(weights, 1.0)))
-            batch_errors(output, batch, sums)
-            atoms += len(batch.graph.structure)
-            for name, term in loss_terms(output, batch, self.config.huber_delta).items():
-                totals[name] += float(term)
-        terms = {name: torch.tensor(total, dtype=torch.float64) for name, total in totals.items()}
-        loss = float(total_loss(terms, sums.count, atoms, weights))
-        state.seconds = time.monotonic() - self.started
-        improved = state.progress.update(loss, state.epoch, self.config)
-        if improved or not state.history:
-            self.best, self.best_is_new = _copy(self.average.model), True
-        event = {
-            "epoch": state.epoch,
-            "epochs": self.config.epochs,
-            "loss": state.loss_sum / self.steps,
-            "valid_loss": loss,
-            **{key: value for key, value in sums.result().items() if key != "count"},
-            "learning_rate": rate,
-            "best_epoch": state.progress.best_epoch,
-            "seconds": round(state.seconds, 3),
-        }
-        state.history.append(event)
-        append_line(self.folder / METRICS, json.dumps(event))
-        if progress is not None:
-            progress(event)
-
-    def _write(self) -> None:
-        """State, then the best model so far."""
-        self.state.seconds = time.monotonic() - self.started
-        self.state.tensors = {
-            "model": self.model.state_dict(),
-            "average": self.average.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "best": self.best,
-        }
-        save_state(self.state, self.folder)
-        if self.best_is_new:
-            self._save_best()
-        self.written = time.monotonic()
-
-    def _restore(self, tensors: dict[str, Any]) -> None:
-        self.model.load_state_dict(tensors["model"])
-        self.average.model.load_state_dict(tensors["average"])
-        self.optimiser.load_state_dict(tensors["optimiser"])
-        self.best = tensors["best"]
-        self.state.tensors = {}
-
-    def _rewrite_log(self) -> None:
-        """The log ends where the state ends: lines of epochs that a kill undid are removed."""
-        lines = "".join(json.dumps(event) + "\n" for event in self.state.history)
-        write_atomically(self.folder / METRICS, lines.encode())
-
-    def _save_best(self) -> Potential:
-        """Writes and returns the averaged weights of the best epoch so far."""
-        model = copy.deepcopy(self.average.model)
-        model.load_state_dict(self.best)
-        model.eval()
-        best = self.state.progress.best_epoch
-        errors = next((event for event in self.state.history if event["epoch"] == best), {})
-        metadata = {
-            "training": self.config.to_dict(),
-            "best_epoch": best,
-            "epochs": self.state.epoch,
-            "validation": errors,
-            "model_hash": model_hash(model),
-        }
-        save(model, self.folder / MODEL, metadata)
-        self.best_is_new = False
-        return model
-
-
-def _joined(singles: Sequence[Batch], size: int) -> list[Batch]:
-    # similar numbers of neighbours together: the smaller ones are padded to the largest
-    singles = sorted(singles, key=lambda single: single.graph.senders.shape[1])
-    return [join(singles[start : start + size]) for start in range(0, len(singles), size)]
-
-
-def _copy(model: Potential) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

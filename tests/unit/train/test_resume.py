@@ -13,7 +13,7 @@ import torch
 
 from mmace import load, model_hash
 from mmace.errors import UserError
-from mmace.train import TrainingConfig, loop, train
+from mmace.train import TrainingConfig, run, train
 from mmace.train.state import load_state
 
 from .conftest import small_config
@@ -36,7 +36,7 @@ def train_in_a_process_that_is_killed(arguments: tuple, folder: Path, deadly: in
     child = os.fork()
     if child == 0:
         signal.alarm(120)  # whatever happens, no process is left behind
-        step, count = loop._Run._step, 0
+        step, count = run.Run._step, 0
 
         def counted(self, batch, rate):
             nonlocal count
@@ -45,7 +45,7 @@ def train_in_a_process_that_is_killed(arguments: tuple, folder: Path, deadly: in
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(self, batch, rate)
 
-        loop._Run._step = counted
+        run.Run._step = counted
         try:
             train(*arguments, folder)
         finally:
@@ -69,8 +69,8 @@ def test_killed_and_started_again_it_gives_the_same_weights(tmp_path, make_data,
     assert load_state(tmp_path / "run").finished is None
     (tmp_path / "run" / ".state.pt.torn").write_bytes(b"half a state")  # as a kill within a write leaves it
     steps = []
-    whole_step = loop._Run._step
-    monkeypatch.setattr(loop._Run, "_step", lambda *given: steps.append(1) or whole_step(*given))
+    whole_step = run.Run._step
+    monkeypatch.setattr(run.Run, "_step", lambda *given: steps.append(1) or whole_step(*given))
     resumed = train(*arguments, tmp_path / "run")
 
     assert len(steps) == left

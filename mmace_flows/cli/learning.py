@@ -1,0 +1,238 @@
+"""`mmace train` and `mmace evaluate`: from labelled files to a checkpoint, from a checkpoint to a table of errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmace_flows.cli.learning_output import UNITS, errors_table, nested, print_json, with_progress
+
+if TYPE_CHECKING:  # torch and rich take seconds to import; `mmace --help` must not wait for them
+    from mmace.train import Configuration
+
+SECTIONS = ("data", "valid", "output", "model_from", "valid_fraction", "keys", "model", "training")
+DEFAULT_OUTPUT = "training"
+VALID_FRACTION = 0.1
+
+ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="settings; options win over it")]
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="FIELD=KEY", help="other key, e.g. magmoms=magmoms")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands `train` and `evaluate` to ``app``."""
+    app.command("train")(train_command)
+    app.command("evaluate")(evaluate_command)
+
+
+def train_command(
+    config_file: ConfigFile = None,
+    data: Annotated[Path | None, typer.Option(help="labelled structures with moments, extended XYZ")] = None,
+    valid: Annotated[Path | None, typer.Option(help="validation structures; default: a tenth of the data")] = None,
+    output: Annotated[Path | None, typer.Option(help=f"folder of the run [default: {DEFAULT_OUTPUT}]")] = None,
+    model_from: Annotated[Path | None, typer.Option(help="checkpoint to start from (fine-tuning)")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="structures per step")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="at the start; 0.0005 is right for fine-tuning")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="stop after this time")] = None,
+    symmetry: Annotated[str | None, typer.Option(help="soc, nonsoc, paper or none")] = None,
+    rotate_moments: Annotated[
+        bool | None,
+        typer.Option(
+            "--rotate-moments/--no-rotate-moments",
+            help="turn all moments of a structure at random: data without spin–orbit coupling, soc model "
+            "[default: if all moments are collinear]",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="of weights, order and split")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    key: Keys = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another run in the folder")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="result as JSON")] = False,
+) -> None:
+    """Train a potential on labelled structures. The same command again goes on where it was stopped."""
+    from rich.console import Console
+
+    from mmace import load
+    from mmace.config import PotentialConfig
+    from mmace.errors import UserError
+    from mmace.train import TrainingConfig, evaluate_configurations, read_configurations, train
+    from mmace.train.reading import check_elements
+
+    settings = _settings(config_file)
+    where = str(config_file or "options")
+    data = data or _path(settings, "data", config_file)
+    if data is None:
+        raise UserError("train: no data; give --data FILE.extxyz")
+    valid = valid or _path(settings, "valid", config_file)
+    folder = output or _path(settings, "output", config_file) or Path(DEFAULT_OUTPUT)
+    model_from = model_from or _path(settings, "model_from", config_file)
+    keys = {**(settings.get("keys") or {}), **_parsed_keys(key)}
+
+    given = dict(settings.get("training") or {})
+    options = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "max_seconds": max_seconds,
+        "rotate_moments": rotate_moments,
+        "seed": seed,
+        "num_threads": threads,
+    }
+    given |= {name: value for name, value in options.items() if value is not None}
+    training = TrainingConfig.from_dict(given, f"{where}: training")
+    console = Console(stderr=True)
+    initial = load(model_from) if model_from is not None else None
+    configurations = read_configurations(data, keys)
+    if valid is not None:
+        train_set, valid_set = configurations, read_configurations(valid, keys)
+    else:
+        train_set, valid_set = _split(configurations, settings.get("valid_fraction", VALID_FRACTION), training.seed)
+    model_settings = dict(settings.get("model") or {})
+    if symmetry is not None:
+        model_settings["symmetry"] = symmetry
+    if initial is not None:
+        check_elements(configurations, initial.config.elements)
+        potential = PotentialConfig.from_dict({**initial.config.to_dict(), **model_settings}, f"{where}: model")
+    else:
+        model_settings.setdefault("elements", _elements([*train_set, *valid_set]))
+        model_settings.setdefault("seed", training.seed)
+        potential = PotentialConfig.from_dict(model_settings, f"{where}: model")
+    collinear = all(configuration.branch != "non-collinear" for configuration in configurations)
+    if "rotate_moments" not in given and potential.symmetry in ("soc", "paper") and collinear:
+        training.rotate_moments = True
+        console.print("all moments are collinear: they are turned at random while training (--no-rotate-moments: not)")
+    console.print(
+        f"{len(train_set)} structures to train on, {len(valid_set)} to validate; "
+        f"elements {', '.join(potential.elements)}; folder {folder}",
+        highlight=False,
+    )
+    arguments = (potential, training, train_set, valid_set, folder, initial)
+    result = with_progress(lambda progress: train(*arguments, progress, overwrite=overwrite), training, console)
+    errors = {"validation": evaluate_configurations(result.model, valid_set)}
+    if as_json:
+        from mmace import model_hash
+
+        print_json(
+            {
+                "checkpoint": str(result.checkpoint),
+                "model_hash": model_hash(result.model),
+                "epochs": len(result.history),
+                "best_epoch": result.best_epoch,
+                "seconds": result.seconds,
+                "reason": result.reason,
+                "units": UNITS,
+                "errors": {name: nested(branches) for name, branches in errors.items()},
+            }
+        )
+        return
+    if result.was_finished:
+        console.print(f"this training is finished already ({result.reason}); more: --epochs or --max-seconds")
+    out = Console()
+    out.print(errors_table(errors["validation"], f"validation, best epoch {result.best_epoch} ({result.reason})"))
+    out.print(f"model: {result.checkpoint}", highlight=False, soft_wrap=True)
+
+
+def evaluate_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="checkpoint, .safetensors")],
+    data: Annotated[Path, typer.Argument(metavar="DATA.extxyz", help="labelled structures with moments")],
+    key: Keys = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="structures at a time")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Errors of a model on labelled structures: overall and per magnetic branch."""
+    from mmace import load, model_hash
+    from mmace.train import evaluate_configurations, moment_rotation_error, read_configurations
+
+    potential = load(model)
+    configurations = read_configurations(data, _parsed_keys(key))
+    errors = evaluate_configurations(potential, configurations, batch_size)
+    leftover = moment_rotation_error(potential, configurations, batch_size=batch_size)
+    if as_json:
+        print_json(
+            {
+                "model": str(model),
+                "model_hash": model_hash(potential),
+                "data": str(data),
+                "units": UNITS,
+                "errors": nested(errors),
+                "moment_rotation_error": leftover,
+            }
+        )
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(errors_table(errors, f"{data.name}, {len(configurations)} structures"))
+    console.print(
+        f"energy change when all moments turn against the lattice: {1000 * leftover:.3g} meV/atom", highlight=False
+    )
+
+
+def _settings(path: Path | None) -> dict[str, Any]:
+    """Sections of the settings file; {} without one."""
+    if path is None:
+        return {}
+    import yaml
+
+    from mmace.errors import UserError, unknown_key_message
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot be read ({reason}); give a YAML file of settings") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: expected sections {', '.join(SECTIONS)}; write them as 'name: value'")
+    for name, value in settings.items():
+        if name not in SECTIONS:
+            raise UserError(unknown_key_message(str(name), SECTIONS, str(path)))
+        if name in ("keys", "model", "training") and not isinstance(value, dict | None):
+            raise UserError(f"{path}: {name} is {value!r}; write settings below it as 'name: value'")
+    return settings
+
+
+def _path(settings: dict[str, Any], name: str, config_file: Path | None) -> Path | None:
+    """A path of the settings file, relative to the file's folder."""
+    if settings.get(name) is None or config_file is None:
+        return None
+    return config_file.parent / str(settings[name])
+
+
+def _parsed_keys(pairs: list[str] | None) -> dict[str, str]:
+    from mmace.errors import UserError
+
+    keys = {}
+    for pair in pairs or []:
+        field, separator, key = pair.partition("=")
+        if not separator or not field or not key:
+            raise UserError(f"--key {pair}: write it as FIELD=KEY, for example magmoms=magmoms")
+        keys[field] = key
+    return keys
+
+
+def _elements(configurations: list[Configuration]) -> list[str]:
+    from ase.data import chemical_symbols
+
+    return [chemical_symbols[z] for z in sorted({int(z) for c in configurations for z in c.numbers})]
+
+
+def _split(
+    configurations: list[Configuration], fraction: Any, seed: int
+) -> tuple[list[Configuration], list[Configuration]]:
+    """Training and validation part; at least one each, the order within a part as in the file."""
+    import numpy as np
+
+    from mmace.errors import UserError
+
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
+        raise UserError(f"valid_fraction is {fraction!r}; give a number between 0 and 1")
+    if len(configurations) < 2:
+        raise UserError("train: one configuration cannot be split into training and validation; give --valid FILE")
+    count = min(max(1, round(fraction * len(configurations))), len(configurations) - 1)
+    chosen = set(np.random.default_rng([seed, 2]).permutation(len(configurations))[:count].tolist())
+    train_set = [c for index, c in enumerate(configurations) if index not in chosen]
+    return train_set, [c for index, c in enumerate(configurations) if index in chosen]

@@ -1,0 +1,105 @@
+"""What `mmace train` and `mmace evaluate` show: progress, tables, JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mmace.train import TrainingConfig, TrainingResult
+
+# Columns of the tables: name in the errors, heading, factor from eV, eV/Å, eV/Å³, eV/μB to the unit people read.
+COLUMNS = (
+    ("energy", "energy\nmeV/atom", 1000.0),
+    ("forces", "forces\nmeV/Å", 1000.0),
+    ("stress", "stress\nGPa", 160.21766208),
+    ("magnetic_forces", "magnetic forces\nmeV/μB", 1000.0),
+)
+UNITS = {"energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "magnetic_forces": "eV/μB"}
+
+
+def with_progress(run: Any, config: TrainingConfig, console: Any) -> TrainingResult:
+    """Runs ``run(progress)`` with a progress bar, or with plain lines where there is no terminal."""
+    import time
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    said = [0.0]
+
+    def summary(event: dict[str, Any]) -> str:
+        parts = [f"loss {event['loss']:.3g}"]
+        for name, heading, factor in COLUMNS:
+            error = event[f"{name}_rmse"]
+            if error is not None:
+                parts.append(f"{heading.split()[0] if name != 'magnetic_forces' else 'magnetic'} {factor * error:.3g}")
+        return " · ".join(parts)
+
+    bar = Progress(
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+    )
+
+    def show(event: dict[str, Any]) -> None:
+        if console.is_terminal:
+            bar.update(task, completed=event["epoch"], description=summary(event))
+        elif event["epoch"] == event["epochs"] or time.monotonic() - said[0] > 10:
+            said[0] = time.monotonic()
+            left = (event["epochs"] - event["epoch"]) * event["seconds"] / max(event["epoch"], 1)
+            console.print(
+                f"epoch {event['epoch']}/{event['epochs']} · {summary(event)} · {left:.0f} s left",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    task = bar.add_task("validation RMSE in meV/atom, meV/Å, GPa, meV/μB", total=config.epochs)
+    try:
+        if console.is_terminal:
+            with bar:
+                return run(show)
+        return run(show)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the last written state")
+        raise typer.Exit(130) from None
+
+
+def nested(errors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Errors with one mapping per quantity: branch → {count, energy_per_atom: {rmse, mae}, forces: …}."""
+    result: dict[str, dict[str, Any]] = {}
+    for branch, values in errors.items():
+        result[branch] = {"count": values["count"]}
+        for (name, _, _), shown in zip(COLUMNS, UNITS, strict=True):
+            result[branch][shown] = {kind: values[f"{name}_{kind}"] for kind in ("rmse", "mae")}
+    return result
+
+
+def print_json(data: dict[str, Any]) -> None:
+    import json
+
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def errors_table(errors: dict[str, dict[str, Any]], title: str) -> Table:
+    """RMSE and MAE per branch in the units people read."""
+    from rich.table import Table
+
+    table = Table(title=f"{title}: RMSE (MAE)", title_justify="left")
+    table.add_column("branch")
+    table.add_column("count", justify="right")
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for branch, values in errors.items():
+        if not values["count"]:
+            continue
+        cells = []
+        for name, _, factor in COLUMNS:
+            rmse, mae = values[f"{name}_rmse"], values[f"{name}_mae"]
+            cells.append("–" if rmse is None else f"{factor * rmse:.4g} ({factor * mae:.4g})")
+        table.add_row(branch, str(values["count"]), *cells)
+    return table
