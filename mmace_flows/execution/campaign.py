@@ -129,7 +129,9 @@ def only_runner(stores: Stores, name: str) -> Iterator[None]:
     """
     lock = FileLock(stores.campaign_folder(name) / "run.lock")
     if not lock.acquire(timeout=0.0):
-        raise UserError(f"campaign '{name}' is being run by process {lock.holder()}; watch it with `mmace status {name}`")
+        raise UserError(
+            f"campaign '{name}' is being run by process {lock.holder()}; watch it with `mmace status {name}`"
+        )
     try:
         _refuse_other_machine(stores, name)
         sign_of_life(stores, name)

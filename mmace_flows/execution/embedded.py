@@ -10,7 +10,6 @@ import contextlib
 import json
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mmace.errors import UserError
@@ -159,7 +158,9 @@ class EmbeddedDatabase:
             if error.code != 18:  # anything but "authentication failed"
                 raise UserError(f"the database in {self.folder} refuses its user ({error.code})") from error
         except PyMongoError as error:
-            raise UserError(f"the database in {self.folder} does not answer; see {self.folder / 'mongod.log'}") from error
+            raise UserError(
+                f"the database in {self.folder} does not answer; see {self.folder / 'mongod.log'}"
+            ) from error
         host, port = arguments["host"], arguments["port"]
         try:
             with contextlib.closing(MongoClient(host, port, serverSelectionTimeoutMS=20000)) as client:

@@ -123,7 +123,9 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot make this folder ({error.strerror}); choose another with --data-dir") from error
+        raise UserError(
+            f"{path}: cannot make this folder ({error.strerror}); choose another with --data-dir"
+        ) from error
     return path
 
 

@@ -91,7 +91,7 @@ class ProgressReader:
         """Events since the last call; the first call gives none and starts counting."""
         from bson import ObjectId
 
-        # identifiers that several processes make within a few seconds are not in order: look back, and skip what is seen
+        # identifiers that several processes make within seconds are not in order: look back, skip what is seen
         since = ObjectId.from_datetime(self._looked - LOOK_BACK)
         looked = datetime.now(UTC)
         query = {"campaign": self.campaign, "_id": {"$gte": since}}

@@ -61,7 +61,9 @@ class Recipe:
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError as error:
-                raise UserError(f"--set {change}: the value is not readable ({' '.join(str(error).split())})") from error
+                raise UserError(
+                    f"--set {change}: the value is not readable ({' '.join(str(error).split())})"
+                ) from error
             _put(values, key.strip().split("."), value, change)
         return self.check(type(base), values, "--set")
 
@@ -104,7 +106,8 @@ def load_recipe(path: Path) -> Recipe:
 
 def _import(path: Path, name: str) -> ModuleType:
     """Import under the file's own name, by which workers find jobs that are defined in the recipe."""
-    if name in sys.modules or importlib.util.find_spec(name) is not None:
+    other = None if name in sys.modules else importlib.util.find_spec(name)
+    if name in sys.modules or (other is not None and Path(other.origin or "").resolve() != path):
         raise UserError(f"{path}: a Python module is called '{name}' too; rename the recipe")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # it is a .py file

@@ -92,7 +92,9 @@ def _note_failed(stores: Stores, firework: int) -> None:
     launchpad = stores.launchpad
     launch = launchpad.launches.find_one({"fw_id": firework}, {"launch_id": 1}, sort=[("launch_id", -1)])
     trace = "the worker process died each time it ran this job (out of memory, or a crash of the engine)"
-    action = FWAction(stored_data={"_message": trace, "_exception": {"_stacktrace": trace, "_details": None}}, exit=True)
+    action = FWAction(
+        stored_data={"_message": trace, "_exception": {"_stacktrace": trace, "_details": None}}, exit=True
+    )
     launchpad.complete_launch(launch["launch_id"], action, "FIZZLED")
 
 

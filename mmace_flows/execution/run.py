@@ -161,9 +161,7 @@ def _submit_once(stores: Stores, campaign: Campaign, recipe: Recipe) -> None:
         update_campaign(stores, campaign.campaign, firework_ids=roots)
 
 
-def _report_broken(
-    stores: Stores, progress: Progress, campaign: Campaign, settings: Settings, console: Console
-) -> int:
+def _report_broken(stores: Stores, progress: Progress, campaign: Campaign, settings: Settings, console: Console) -> int:
     from mmace_flows.execution.queue import failure_message
 
     for job in progress.failed:

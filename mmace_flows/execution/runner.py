@@ -100,7 +100,9 @@ class Runner:
                 self.display.line(f"{job.name}: failed: {queue.failure_message(self.stores, job.firework)}", "bold red")
                 continue
             total = sum(stage.total for stage in progress.stages)
-            self.display.line(f"{job.name}: done in {duration(self.reader.runtime(job.firework))}  ({finished}/{total})")
+            self.display.line(
+                f"{job.name}: done in {duration(self.reader.runtime(job.firework))}  ({finished}/{total})"
+            )
 
     def _look_after_workers(self) -> None:
         """Put the jobs of workers that died back into the queue. Raises UserError if workers do not even start."""

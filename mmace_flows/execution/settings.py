@@ -67,9 +67,7 @@ def load_settings(**overrides: Any) -> Settings:
         variable = PREFIX + field.upper()
         source = variable if variable in os.environ else f"{path}: {field}" if field in values else field
         raise UserError(f"{source}: {first['msg'].lower()}, got {first['input']!r}") from error
-    paths = {
-        key: value.expanduser().absolute() for key in fields if isinstance(value := getattr(settings, key), Path)
-    }
+    paths = {key: value.expanduser().absolute() for key in fields if isinstance(value := getattr(settings, key), Path)}
     return settings.model_copy(update=paths)
 
 
