@@ -140,7 +140,8 @@ def _attempt(
     result.free_energy = float(calculator.get_potential_energy(atoms, force_consistent=True))
     result.forces = forces
     xx, yy, zz, yz, xz, xy = stress  # Voigt order
-    result.stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    pulay = settings.pulay_stress(structure.cell, len(atoms))
+    result.stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) + pulay * np.eye(3)
     result.magmoms = np.outer(lengths, axis) + 0.0
     result.total_magmom = float(calculator.get_magnetic_moment(atoms)) if spin_polarised else 0.0
     result.scf_iterations = int(calculator.get_number_of_iterations())

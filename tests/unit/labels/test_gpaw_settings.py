@@ -22,6 +22,7 @@ PHYSICS = (
     "bands",
     "setups",
     "symmetry",
+    "cutoff_slope",
 )
 CONVERGENCE = ("energy_convergence", "density_convergence", "eigenstates_convergence", "forces_convergence")
 
@@ -75,6 +76,18 @@ def test_a_second_attempt_changes_iterations_and_nothing_else():
             assert getattr(safer, name) == getattr(settings, name)
         assert safer.mixer != settings.mixer and safer.mixer.beta < settings.mixer.beta
         assert safer.max_iterations > settings.max_iterations
+
+
+def test_the_pulay_stress_is_that_of_a_cutoff_that_follows_the_volume():
+    """Energies at fixed cutoff and at a fixed set of plane waves differ by slope × the change of the cutoff."""
+    settings = GPAWSettings(kpoints=(1, 1, 1), cutoff=300.0, cutoff_slope=-1e-3)
+    cell, num_atoms, step = np.diag([2.8, 2.8, 5.8]), 4, 1e-4
+    volume = np.linalg.det(cell)
+    # growing the cell at a fixed set of plane waves lowers their cutoff by V^(−2/3); bringing it back gains this energy
+    gained = [num_atoms * -1e-3 * (300.0 - 300.0 * (1 + s) ** (-2 / 3)) for s in (-step, step)]
+    expected = (gained[1] - gained[0]) / (2 * step * volume)
+    assert settings.pulay_stress(cell, num_atoms) == pytest.approx(expected, rel=1e-6)
+    assert GPAWSettings.paper().pulay_stress(cell, 4) == 0.0
 
 
 def test_settings_survive_json():
