@@ -100,6 +100,11 @@ def errors_table(errors: dict[str, dict[str, Any]], title: str) -> Table:
         cells = []
         for name, _, factor in COLUMNS:
             rmse, mae = values[f"{name}_rmse"], values[f"{name}_mae"]
-            cells.append("–" if rmse is None else f"{factor * rmse:.4g} ({factor * mae:.4g})")
+            cells.append("–" if rmse is None else f"{_short(factor * rmse)} ({_short(factor * mae)})")
         table.add_row(branch, str(values["count"]), *cells)
     return table
+
+
+def _short(value: float) -> str:
+    """Three digits, without an exponent where a number of people's size does as well."""
+    return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.3g}"

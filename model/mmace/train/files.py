@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mmace.errors import UserError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def append_line(path: Path, line: str) -> None:
     """Appends one line. Raises `UserError` for a full disk or a protected file."""
@@ -22,14 +24,8 @@ def append_line(path: Path, line: str) -> None:
 
 
 def disk_message(path: Path, error: OSError) -> str:
-    """One line for a file that cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"{path}: no space left on the disk; the file written before is intact: free some space and start the "
-            f"same training again to go on from there"
-        )
-    reason = error.strerror or type(error).__name__
-    return f"{path}: cannot be written ({reason}); choose an output folder that can be written to"
+    """One line for a file that cannot be written, in the words of `mmace.checkpoint.write_atomically`."""
+    return f"{path}: cannot be written ({error.strerror or type(error).__name__}); what was written before is untouched"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from mmace.errors import UserError
 from mmace.potential import Potential
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
-from mmace.train.files import locked
+from mmace.train.files import DISK_FULL, locked
 from mmace.train.initialise import with_moment_range
 from mmace.train.reading import check_elements, check_moments
 from mmace.train.run import ProgressCallback, Run, TrainingResult
@@ -66,6 +66,12 @@ def train(
             claim_folder(folder, settings, overwrite)
             run = Run(potential_config, config, train_configurations, valid_configurations, folder, initial_model)
             return run.finish(progress)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL:
+            raise UserError(
+                f"{error}; free some space and start the same training again: it goes on from there"
+            ) from error
+        raise
     finally:
         torch.set_num_threads(threads)
 

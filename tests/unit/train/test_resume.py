@@ -118,6 +118,7 @@ def test_a_full_disk_leaves_the_state_before_intact(tmp_path, make_data, monkeyp
         with pytest.raises(UserError, match=r"(state\.pt|model\.safetensors): cannot be written \(") as caught:
             train(*arguments, tmp_path / "run")
     assert "\n" not in str(caught.value)
+    assert "free some space and start the same training again" in str(caught.value)
     assert load_state(tmp_path / "run").epoch == 1
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith((".state", ".model"))]
     resumed = train(*arguments, tmp_path / "run")
@@ -137,7 +138,9 @@ def test_a_log_that_cannot_grow_is_said(tmp_path, make_data, monkeypatch):
 
     monkeypatch.setattr(files, "open", full, raising=False)
     data = make_data(4)
-    with pytest.raises(UserError, match=r"metrics\.jsonl: no space left on the disk"):
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl: cannot be written \(No space left.*; free some space and start the same"
+    ):
         train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
 
 
