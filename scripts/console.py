@@ -53,17 +53,29 @@ class Console:
             yield
             print(f"      done in {time.monotonic() - begin:.0f} s", flush=True)
 
-    def start(
+    def run(
         self, command: Sequence[str], environment: dict[str, str] | None = None, keep_open: tuple[int, ...] = ()
-    ) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start a command without input; its output goes to a file of its own, which is returned too.
+    ) -> tuple[int, str]:
+        """Run a command to its end, its output going to the log; return its exit code and what it printed.
 
         ``keep_open``: file descriptors the child inherits, so that a lock lives as long as the child does.
         """
-        output = self.log.parent / f".output-{os.getpid()}-{len(self.processes)}"
-        with open(output, "wb") as file:
+        return self.finish(*self._start(self.log, command, environment, keep_open))
+
+    def start(
+        self, command: Sequence[str], environment: dict[str, str] | None = None, keep_open: tuple[int, ...] = ()
+    ) -> tuple[subprocess.Popen[bytes], Path, int]:
+        """Start a command that runs beside others; its output goes to a log of its own. End it with `finish`."""
+        beside = self.log.with_name(f"{self.log.stem}-beside{self.log.suffix}")
+        return self._start(beside, command, environment, keep_open)
+
+    def _start(
+        self, log: Path, command: Sequence[str], environment: dict[str, str] | None, keep_open: tuple[int, ...]
+    ) -> tuple[subprocess.Popen[bytes], Path, int]:
+        with open(log, "ab") as file:
             file.write(("\n$ " + " ".join(command) + "\n").encode())
             file.flush()
+            begin = file.tell()
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -73,24 +85,14 @@ class Console:
                 pass_fds=keep_open,
             )
         self.processes.append(process)
-        return process, output
+        return process, log, begin
 
-    def finish(self, process: subprocess.Popen[bytes], output: Path) -> tuple[int, str]:
-        """Wait for a started command, append its output to the log; return its exit code and what it printed."""
-        try:
-            code = process.wait()
-        finally:
-            text = output.read_text(errors="replace")
-            with open(self.log, "a") as file:
-                file.write(text)
-            output.unlink()
-        return code, text
-
-    def run(
-        self, command: Sequence[str], environment: dict[str, str] | None = None, keep_open: tuple[int, ...] = ()
-    ) -> tuple[int, str]:
-        """Run a command to its end; return its exit code and what it printed."""
-        return self.finish(*self.start(command, environment, keep_open))
+    def finish(self, process: subprocess.Popen[bytes], log: Path, begin: int) -> tuple[int, str]:
+        """Wait for a started command; return its exit code and what it printed, from byte ``begin`` of its log."""
+        code = process.wait()
+        with open(log, "rb") as file:
+            file.seek(begin)
+            return code, file.read().decode(errors="replace")
 
     def stop_all(self) -> None:
         """End every command that still runs (after Ctrl-C or an error)."""

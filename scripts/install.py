@@ -158,19 +158,19 @@ class Installer:
             self.finish_gpaw(*build)
         wheel = self.gpaw_wheel()
         if wheel is None:
-            raise InstallError(f"GPAW's build left no wheel; its output is in {self.console.log}")
+            raise InstallError(f"GPAW's build left no wheel; its output is beside {self.console.log}")
         self.must(*self.pip("install", "--no-compile", "--no-deps", "--force-reinstall", str(wheel)))
 
-    def finish_gpaw(self, process: subprocess.Popen[bytes], output: Path) -> None:
+    def finish_gpaw(self, process: subprocess.Popen[bytes], log: Path, begin: int) -> None:
         """Wait for GPAW's build. If it fails with the libraries that were found, build it without."""
-        code, text = self.console.finish(process, output)
+        code, text = self.console.finish(process, log, begin)
         bare = siteconfig.siteconfig(siteconfig.find_compiler() or "g++", {})
         if code != 0 and not os.environ.get("GPAW_CONFIG") and self.siteconfig.read_text() != bare:
-            print("\nGPAW does not build with the libraries found here; building it without (see the log)", flush=True)
+            print("\nGPAW does not build with the libraries found here; building it without", flush=True)
             self.siteconfig.write_text(bare)
             code, text = self.console.run(*self.gpaw_build())
         if code != 0:
-            raise InstallError(f"GPAW does not build: {cause_of(text)}; its output is in {self.console.log}")
+            raise InstallError(f"GPAW does not build: {cause_of(text)}; its output is in {log}")
 
     def gpaw_build(self) -> tuple[list[str], dict[str, str], tuple[int, ...]]:
         """Command, environment and open files of GPAW's build. No cache: it may hold a wheel of other libraries."""
