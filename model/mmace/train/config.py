@@ -69,6 +69,8 @@ class TrainingConfig:
     """CPU threads of torch; None: as torch is set."""
     max_seconds: float | None = None
     """Stop after this time, counted over all continuations of the run; None: never."""
+    validate_every: int = 1
+    """Epochs between validations; only validated epochs can become the best and stand in the history."""
     checkpoint_every: int = 10
     """Epochs between written states."""
     checkpoint_seconds: float = 30.0
@@ -91,6 +93,7 @@ class TrainingConfig:
         self._require("energy_scale", self.energy_scale is None or self.energy_scale > 0, "a positive number or null")
         self._require("num_threads", self.num_threads is None or self.num_threads >= 1, "at least 1, or null")
         self._require("max_seconds", self.max_seconds is None or self.max_seconds > 0, "a positive number or null")
+        self._require("validate_every", self.validate_every >= 1, "at least 1")
         self._require("checkpoint_every", self.checkpoint_every >= 1, "at least 1")
         self._require("checkpoint_seconds", self.checkpoint_seconds > 0, "a positive number")
 

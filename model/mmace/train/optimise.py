@@ -49,7 +49,7 @@ class Progress:
         if loss < self.best_loss:
             self.best_loss, self.best_epoch, self.waited = loss, epoch, 0
             return True
-        self.waited += 1
+        self.waited += config.validate_every
         if self.waited >= config.plateau_epochs:
             self.plateaus, self.waited = self.plateaus + 1, 0
         return False

@@ -80,6 +80,7 @@ class Run:
         self.state = state or TrainingState()
         self.best: dict[str, torch.Tensor] = _copy(self.average.model)
         self.best_is_new = False
+        self.loss = 0.0  # mean over the steps of the last whole epoch
         if state is not None:
             self._restore(state.tensors)
         self.started = time.monotonic() - self.state.seconds
@@ -95,7 +96,8 @@ class Run:
             while (reason := self._over()) is None:
                 self._epoch(progress)
             state.finished = reason
-            if not state.history:  # the time was over before the first epoch: the weights as they are
+            last = state.history[-1]["epoch"] if state.history else None
+            if last is None or (last != state.epoch and state.step == 0):  # the time was over before its validation
                 self._validate(progress, self._learning_rate())
             self._write()
         return TrainingResult(
@@ -141,9 +143,10 @@ class Run:
                     self._write()
                 if self._out_of_time():
                     return
+        self.loss, state.loss_sum = state.loss_sum / self.steps, 0.0
         state.epoch, state.step = state.epoch + 1, 0
-        self._validate(progress, rate)
-        state.loss_sum = 0.0
+        if state.epoch % config.validate_every == 0 or state.epoch >= config.epochs:
+            self._validate(progress, rate)
         if state.epoch % config.checkpoint_every == 0 or time.monotonic() - self.written > config.checkpoint_seconds:
             self._write()
 
@@ -186,7 +189,7 @@ class Run:
         event = {
             "epoch": state.epoch,
             "epochs": self.config.epochs,
-            "loss": state.loss_sum / self.steps,
+            "loss": self.loss,
             "valid_loss": loss,
             **{key: value for key, value in sums.result().items() if key != "count"},
             "learning_rate": rate,

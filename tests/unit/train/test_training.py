@@ -202,3 +202,12 @@ def test_float32_is_warned_of_when_it_cannot_hold_the_energies(tmp_path, make_da
     with caplog.at_level(logging.WARNING, logger="mmace"):
         train(small_config(dtype="float32"), quick(epochs=1), data, data, tmp_path)
     assert any("use dtype float64" in record.getMessage() for record in caplog.records)
+
+
+def test_validation_every_few_epochs(tmp_path, make_data):
+    data = make_data(4)
+    result = train(small_config(), quick(epochs=7, validate_every=3), data, data, tmp_path)
+    assert [event["epoch"] for event in result.history] == [3, 6, 7]
+    every = train(small_config(), quick(epochs=7), data, data, tmp_path / "every")
+    assert result.history[1]["valid_loss"] == every.history[5]["valid_loss"]
+    assert result.history[1]["loss"] == every.history[5]["loss"]
