@@ -89,7 +89,13 @@ def stage_table(progress: Progress) -> Table:
         failed = Text(str(stage.failed or ""), style="bold red")
         style = "dim" if stage.left == 0 else "bold" if stage.running else ""
         to_come = stage.left - stage.running
-        cells = [str(stage.done), str(stage.running or ""), failed, str(to_come or ""), str(stage.total)]
+        cells: list[Text | str] = [
+            str(stage.done),
+            str(stage.running or ""),
+            failed,
+            str(to_come or ""),
+            str(stage.total),
+        ]
         table.add_row(stage.name, *cells, style=style)
     return table
 

@@ -18,8 +18,10 @@ from typing import Any, Literal
 from mmace.errors import UserError
 from mmace_flows.execution.settings import Settings, available_cores
 
-PACKAGES = ("torch", "e3nn", "ase", "numpy", "scipy", "pymatgen", "jobflow", "fireworks", "maggma", "pymongo")
-PACKAGES += ("pydantic", "rich", "typer", "safetensors", "vesin", "matplotlib", "atomate2")
+PACKAGES = (
+    "torch", "e3nn", "ase", "numpy", "scipy", "pymatgen", "jobflow", "fireworks", "maggma", "pymongo",
+    "pydantic", "rich", "typer", "safetensors", "vesin", "matplotlib", "atomate2",
+)  # fmt: skip
 NEEDED_MEMORY_GB = 3.0  # two workers with one small GPAW calculation each, and mongod
 NEEDED_DISK_GB = 2.0
 

@@ -149,6 +149,7 @@ class EmbeddedDatabase:
         from pymongo import MongoClient
         from pymongo.errors import OperationFailure, PyMongoError
 
+        client: MongoClient[dict[str, Any]]
         try:
             with contextlib.closing(MongoClient(**arguments, serverSelectionTimeoutMS=20000)) as client:
                 client.admin.command("ping")

@@ -54,7 +54,7 @@ class ProjectStore(MongoStore):
         if self._coll is None or force_reset:
             database = connect().database
             self.database = database.name
-            self._coll = database[self.collection_name]
+            self._coll = database[self.collection_name]  # type: ignore[assignment]
 
 
 class ProjectGridFSStore(GridFSStore):
@@ -71,9 +71,10 @@ class ProjectGridFSStore(GridFSStore):
             self._coll = gridfs.GridFS(database, self.collection_name)
             self._files_collection = database[f"{self.collection_name}.files"]
             self._chunks_collection = database[f"{self.collection_name}.chunks"]
-            self._fs = MongoStore.from_collection(self._files_collection)
-            self._fs.last_updated_field = f"metadata.{self.last_updated_field}"
-            self._fs.key = self.key
+            files = MongoStore.from_collection(self._files_collection)
+            files.last_updated_field = f"metadata.{self.last_updated_field}"
+            files.key = self.key
+            self._fs = files
 
 
 @dataclass
@@ -150,7 +151,7 @@ class Stores:
         if found is None:
             raise UserError(f"no model {model_hash!r} in the database; `mmace status` lists campaigns")
         data = found.read()
-        if hashlib.sha256(data).hexdigest() != found.metadata["sha256"]:
+        if hashlib.sha256(data).hexdigest() != (found.metadata or {}).get("sha256"):
             raise UserError(f"model {model_hash} in the database is damaged: its SHA-256 does not match")
         return data
 

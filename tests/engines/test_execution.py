@@ -156,7 +156,7 @@ def test_two_at_once_and_interrupt(machine: Machine, stores) -> None:
 def test_other_settings_under_the_same_name(machine: Machine) -> None:
     assert machine.mmace(*machine.run("jobs=1"))[0] == 0
     code, output = machine.mmace(*machine.run("jobs=2"))
-    assert code == 2 and "jobs: 1 there, 2 here" in output and "--name" in output and len(output.splitlines()) == 5
+    assert code == 2 and "jobs: 1 there, 2 here" in output and "--name" in output and len(output.splitlines()) == 1
     code, output = machine.mmace(*machine.run("jobs=2"), "--new")
     assert code == 0 and "trivial-small-2 is complete" in output
 
@@ -208,6 +208,7 @@ def test_next_port_and_orphan_is_used_again(machine: Machine) -> None:
     kill(first[0])
     assert wait_for(lambda: machine.mongod() is None)
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", first[1]))
         taken.listen()
         code, output = machine.mmace("db", "start")
@@ -291,8 +292,9 @@ CRASHES = ["reserved", "launch written", "half of the detour written", "complete
 
 
 @pytest.mark.parametrize("moment", CRASHES)
-def test_worker_dies_between_two_writes(moment: str, machine: Machine, stores) -> None:
+def test_worker_dies_between_two_writes(moment: str, machine: Machine, stores, monkeypatch) -> None:
     """A worker that dies at each of FireWorks' delicate moments; afterwards every job runs to its end once."""
+    monkeypatch.syspath_prepend(machine.folder)  # recovery reads the jobs, as `mmace run` can after loading the recipe
     code, output = machine.mmace("db", "start")
     assert code == 0, output
     script = f"""

@@ -1,0 +1,61 @@
+"""Stores without a server: what they would write about themselves."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from jobflow import JobStore
+from monty.json import MontyDecoder
+
+from mmace_flows.execution import stores
+from mmace_flows.execution.doctor import examine
+from mmace_flows.execution.settings import Settings
+from mmace_flows.execution.stores import ProjectGridFSStore, ProjectStore, Stores
+
+
+def test_serialised_stores_hold_no_server() -> None:
+    store = JobStore(ProjectStore("jobs", key="uuid"), additional_stores={"data": ProjectGridFSStore("jobs_data")})
+    text = json.dumps(store.as_dict(), default=str)
+    assert not any(word in text for word in ("password", "username", "127.0.0.1", "port"))
+    again = MontyDecoder().decode(text)
+    assert isinstance(again.docs_store, ProjectStore) and again.docs_store.collection_name == "jobs"
+
+
+def test_jobflow_configuration_file_is_readable() -> None:
+    from monty.serialization import loadfn
+
+    values = loadfn(Path(__file__).parents[3] / "db_config" / "jobflow.yaml")
+    store = (
+        values["JOB_STORE"] if isinstance(values["JOB_STORE"], JobStore) else JobStore.from_dict(values["JOB_STORE"])
+    )
+    assert isinstance(store.docs_store, ProjectStore) and isinstance(
+        store.additional_stores["data"], ProjectGridFSStore
+    )
+
+
+def test_scratch_stays_inside(tmp_path: Path) -> None:
+    found = Stores(SimpleNamespace(settings=Settings(data_dir=tmp_path)))  # type: ignore[arg-type]
+    assert found.scratch("c", "train/it 1") == tmp_path / "campaigns" / "c" / "scratch" / "train_it_1"
+    with pytest.raises(ValueError, match="no usable character"):
+        found.scratch("c", "..")
+
+
+def test_every_unique_index_comes_first() -> None:
+    assert {name: indexes[0][0][0] for name, indexes in stores.INDEXES.items()} == {
+        "labels": "label_key", "loop_states": "loop_id", "campaigns": "campaign", "events": "event_id", "jobs": "uuid",
+    }  # fmt: skip
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    settings = Settings(data_dir=tmp_path / "deep" / "down", mongod=tmp_path / "nothing", pseudo_dir=tmp_path)
+    found = {finding.name: finding for finding in examine(settings)}
+    assert found["python"].ok and found["torch"].ok
+    assert found["mongod"].state == "missing" and found["mongod"].needed
+    assert found["pseudopotentials"].state == "missing" and not found["pseudopotentials"].needed
+    assert found["c++ compiler"].state == "missing" and "apt-get install" in found["c++ compiler"].mend
+    assert found["disk"].state in ("ok", "missing") and str(tmp_path) in found["disk"].detail
+    (tmp_path / "Fe.UPF").touch()
+    again = {finding.name: finding for finding in examine(settings)}
+    assert again["pseudopotentials"].detail.startswith("1 UPF file")
