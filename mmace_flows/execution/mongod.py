@@ -147,15 +147,24 @@ def running_mongod(folder: Path) -> tuple[int, int] | None:
         return None
     if process_start(pid) is None:
         return None
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        listing = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        arguments = listing.stdout.split()
+    arguments = _command_line(pid)
+    end = time.monotonic() + 5.0
+    while not any(arguments) and process_start(pid) is not None and time.monotonic() < end:
+        time.sleep(0.02)  # it was killed a moment ago and still holds folder and port
+        arguments = _command_line(pid)
     # the id may meanwhile belong to some other program
     if str(folder / "data") not in arguments or "--port" not in arguments:
         return None
     return pid, int(arguments[arguments.index("--port") + 1])
+
+
+def _command_line(pid: int) -> list[str]:
+    """Program and arguments of a process; nothing but empty strings if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        listing = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return listing.stdout.split()
 
 
 def stop_mongod(pid: int) -> bool:

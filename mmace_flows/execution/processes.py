@@ -27,7 +27,8 @@ def process_start(pid: int) -> str | None:
         return None
     # the second field is the command in brackets and may hold spaces, so count from its closing bracket
     fields = stat.rpartition(")")[2].split()
-    if fields[0] in ("Z", "X"):  # ended, but its parent has not looked yet
+    # ended, but its parent has not looked yet; while threads of it still end, it holds its files and ports
+    if fields[0] in ("Z", "X") and int(fields[17]) <= 1:
         return None
     return fields[19]
 

@@ -336,7 +336,8 @@ if moment == "half of the detour written":
 launch_rocket(lp, worker)  # total: 1, which makes more jobs
 os._exit(0)
 """
-    result = subprocess.run([sys.executable, "-c", script], env=machine.environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, env=machine.environment, cwd=machine.folder, capture_output=True, text=True)
     assert result.returncode == 9, result.stdout + result.stderr
     opened = stores()
     from mmace_flows.execution.recovery import recover
@@ -346,6 +347,7 @@ os._exit(0)
     worker = subprocess.run(
         [sys.executable, "-m", "mmace_flows.execution.worker", "c", "--recipe-dir", str(machine.folder)],
         env=machine.environment,
+        cwd=machine.folder,
         timeout=120,
     )
     assert worker.returncode == 0
