@@ -22,6 +22,9 @@ from mmace.potential import Potential
 FORMAT = "mmace-potential"
 VERSION = 1
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 # UPGRADES[v] takes a header of version v to version v + 1. None yet: version 1 is the first.
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -55,6 +58,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o666 & ~_UMASK)  # mkstemp makes it private
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
