@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,8 @@ def report_command(
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.report.build import build_report
 
-    stores = open_stores(load_settings(data_dir=data_dir))
+    settings = load_settings(data_dir=data_dir)
+    os.environ["MMACE_DATA_DIR"] = str(settings.data_dir)  # stores find their server by it
+    stores = open_stores(settings)
     name = require_campaign(stores, campaign).campaign
     typer.echo(build_report(name, output or stores.campaign_folder(name) / "report.html", figures, stores))

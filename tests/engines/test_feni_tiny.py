@@ -44,8 +44,10 @@ def stores(data_dir: Path) -> Iterator[Any]:
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
 
-    yield open_stores(load_settings(data_dir=data_dir))
-    disconnect()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMACE_DATA_DIR", str(data_dir))
+        yield open_stores(load_settings())
+        disconnect()
 
 
 def test_two_iterations_with_a_decision_and_errors_per_branch(stores: Any) -> None:
