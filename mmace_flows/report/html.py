@@ -25,8 +25,9 @@ nav { margin: 1.4rem 0 0; font-size: .95rem; } nav a { display: inline-block; ma
 a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: .15em; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.6rem, 1fr)); gap: .7rem; margin: 1.4rem 0; }
 .card { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .8rem .95rem; }
-.card b { display: block; font-size: 1.4rem; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.card small { font-size: .82rem; font-weight: 400; white-space: nowrap; }
+.card b { display: block; font-size: 1.25rem; white-space: nowrap; font-weight: 600; line-height: 1.25;
+  font-variant-numeric: tabular-nums; }
+.card small { font-size: .78rem; font-weight: 400; white-space: nowrap; }
 .card span { color: var(--soft); font-size: .85rem; line-height: 1.35; display: block; margin-top: .25rem; }
 .note { border-left: 3px solid var(--accent); padding: .3rem 0 .3rem .9rem; margin: 1rem 0; }
 figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; display: block; }
