@@ -168,7 +168,7 @@ SMALL = FeNiSettings(
     relax=RelaxSettings.small(max_steps=4, frames=3),
     potential={
         "elements": ["Fe", "Ni"], "symmetry": "soc", "r_max": 5.0, "num_layers": 1, "hidden": "32x0e", "l_pos": 3,
-        "l_mag": 1, "correlation": 3, "radial_hidden": [32, 32], "m_max": {"Fe": 4.0, "Ni": 2.0},
+        "l_mag": 1, "correlation": 2, "radial_hidden": [32, 32], "m_max": {"Fe": 4.0, "Ni": 2.0},
     },
     training=TRAINING,
     fine_tuning={"learning_rate": 0.005},
