@@ -7,7 +7,7 @@ Past the last data point the curve rises, whatever the data do at their end: a m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,10 +32,10 @@ class OneBodyCurve:
     coefficients: np.ndarray
 
     @classmethod
-    def sample(cls, function: object, m_end: float) -> OneBodyCurve:
+    def sample(cls, function: Callable[[np.ndarray], np.ndarray], m_end: float) -> OneBodyCurve:
         """Pieces through a callable E(s), s in μB², on [0, m_end²], shifted to zero at s = 0."""
         s = np.linspace(0.0, m_end**2, PIECES + 1)
-        values = np.asarray(function(s), dtype=float)  # type: ignore[operator]
+        values = function(s)
         spline = CubicSpline(s, values - values[0], bc_type="not-a-knot")
         return cls(float(s[1]), spline.c[::-1].T.copy())
 
