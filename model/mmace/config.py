@@ -33,6 +33,8 @@ class PotentialConfig:
     radial_hidden: tuple[int, ...] = (64, 64, 64)  # hidden layers of the radial networks
     readout_hidden: int = 16  # width of the last readout
     density_normalization: bool = True  # divide A by 1 + Σ of a learned edge density; else by the average neighbours
+    distance_transform: str = "none"  # none, or agnesi: resolution where atoms touch
+    pair_repulsion: bool = False  # add the screened nuclear repulsion of close pairs
     moment_wall: float = 20.0  # eV: an atom with |m| > m_max pays wall·((|m|/m_max)² − 1)³
     heads: tuple[str, ...] = ("default",)  # one per level of theory
     seed: int = 0  # of the initial weights
@@ -61,6 +63,8 @@ class PotentialConfig:
         for name in ("num_bessel", "num_chebyshev", "readout_hidden"):
             if getattr(self, name) < 1:
                 refuse(name, "must be at least 1")
+        if self.distance_transform not in ("none", "agnesi"):
+            refuse("distance_transform", "must be none or agnesi")
         if not self.r_max > 0:
             refuse("r_max", "must be positive, in Å")
         if self.dtype not in DTYPES:

@@ -16,7 +16,9 @@ from mmace.errors import UserError
 from mmace.graph import Graph
 from mmace.harmonics import SolidHarmonics
 from mmace.layers import EdgeMessage, Features, ManyBodyProduct, OwnMoment
-from mmace.radial import MLP, BesselBasis, MomentRange, chebyshev, envelope
+from mmace.one_body import OneBody, OneBodyCurve
+from mmace.radial import MLP, AgnesiTransform, BesselBasis, MomentRange, chebyshev, envelope
+from mmace.repulsion import PairRepulsion
 
 
 class Layer(nn.Module):
@@ -97,7 +99,7 @@ class Layer(nn.Module):
 class Potential(nn.Module):
     """Equivariant message-passing potential with atomic moments as inputs.
 
-    E = Σ_i [ scale · Σ_t readout_t(h_i^{t+1}) + E0(Z_i) + wall(|m_i|) ]      [24–26]
+    E = Σ_i [ scale · Σ_t readout_t(h_i^{t+1}) + E0(Z_i) + E0_mag(Z_i, |m_i|) + wall(|m_i|) + pair repulsion ]  [24–26]
 
     An isolated atom has no messages, so that its interaction energy is exactly zero: the first layer has no residual
     and nothing has a bias. Raises UserError for configurations that make no sense.
@@ -116,6 +118,9 @@ class Potential(nn.Module):
         self.scalar = scalar
         self.embedding = nn.Parameter(torch.randn(elements, channels, generator=generator, dtype=dtype))
         self.harmonics = SolidHarmonics(config.l_pos, dtype)
+        self.transform = AgnesiTransform(config.elements, dtype) if config.distance_transform == "agnesi" else None
+        self.repulsion = PairRepulsion(config.elements, dtype) if config.pair_repulsion else None
+        self.one_body = OneBody(elements, dtype) if config.rules.magnetic else None
         self.bessel = BesselBasis(config.r_max, config.num_bessel, dtype)
         self.solid = SolidHarmonics(config.l_mag, dtype)
         self.moment_range = MomentRange(
@@ -148,6 +153,15 @@ class Potential(nn.Module):
         """Scale of the interaction energy, eV; usually the root mean square of the training forces in eV/Å."""
         self.energy_scale.fill_(scale)
 
+    def set_one_body(self, curves: dict[str, OneBodyCurve]) -> None:
+        """E0_mag per element, from `mmace.one_body.fit_chebyshev` or `fit_spline` [25]."""
+        if self.one_body is None:
+            raise UserError("one-body magnetic energies: this model has no moments (symmetry = none)")
+        for element, curve in curves.items():
+            if element not in self.config.elements:
+                raise UserError(f"one-body magnetic energies: the model does not know {element}")
+            self.one_body.set(self.config.elements.index(element), curve)
+
     def set_average_neighbors(self, average: float) -> None:
         """Average number of neighbours inside r_max; used where density normalisation is off."""
         for layer in self.layers:
@@ -177,8 +191,14 @@ class Potential(nn.Module):
         vectors = torch.where(graph.real.unsqueeze(-1), vectors, padding).reshape(-1, 3)
         lengths = torch.sqrt((vectors * vectors).sum(-1))
         harmonics = self.harmonics(vectors / lengths.unsqueeze(-1))
-        bessel = self.bessel(lengths)
         cut = envelope(lengths, self.config.r_max)
+        distances = lengths
+        pair = None
+        if self.transform is not None or self.repulsion is not None:
+            pair = (graph.species.index_select(0, flat), graph.species.repeat_interleave(width))
+        if self.transform is not None and pair is not None:
+            distances = self.transform(lengths, *pair)
+        bessel = self.bessel(distances, cut)
         scaled, held, wall = self.moment_range(graph.magmoms, graph.species)
         if self.config.rules.magnetic:
             solid = self.solid(scaled)
@@ -195,7 +215,12 @@ class Potential(nn.Module):
             interaction = interaction + readout(scalars[-1]).gather(1, heads).squeeze(1)
         own = self.atomic_energies[heads.squeeze(1), graph.species]
         energies = self.energy_scale * interaction + own
-        return scalars, energies + wall if self.config.rules.magnetic else energies
+        if self.repulsion is not None and pair is not None:
+            energies = energies + self.repulsion(lengths, *pair, width)
+        if self.one_body is not None:
+            squares = (graph.magmoms * graph.magmoms).sum(-1)
+            energies = energies + wall + self.one_body(squares, graph.species)
+        return scalars, energies
 
     def forward(
         self,

@@ -11,11 +11,38 @@ from torch import Tensor, nn
 
 def envelope(lengths: Tensor, r_max: float, power: int = 5) -> Tensor:
     """Polynomial cutoff of [M] distances: 1 at 0, and 0 with two vanishing derivatives at r_max and beyond."""
-    x = (lengths / r_max).clamp(max=1.0)
+    return envelope_of(lengths / r_max, power)
+
+
+def envelope_of(x: Tensor, power: int = 5) -> Tensor:
+    """`envelope` of distances in units of the cutoff, where every pair may have a cutoff of its own."""
+    x = x.clamp(max=1.0)
     a = (power + 1.0) * (power + 2.0) / 2.0
     b = power * (power + 2.0)
     c = power * (power + 1.0) / 2.0
     return 1.0 - a * x**power + b * x ** (power + 1) - c * x ** (power + 2)
+
+
+class AgnesiTransform(nn.Module):
+    """Distance transform that spends resolution where atoms touch: x = 1/(1 + a·(r/r0)^q / (1 + (r/r0)^(q−p))).
+
+    r0 is the mean of the pair's covalent radii; constants as MACE has them.
+    """
+
+    Q, P, A = 0.9183, 4.5791, 1.0805
+    radii: Tensor  # [elements] Å
+
+    def __init__(self, elements: list[str], dtype: torch.dtype) -> None:
+        super().__init__()
+        from ase.data import atomic_numbers, covalent_radii
+
+        radii = [float(covalent_radii[atomic_numbers[element]]) for element in elements]
+        self.register_buffer("radii", torch.tensor(radii, dtype=dtype), persistent=False)
+
+    def forward(self, lengths: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
+        """``lengths`` [E] Å, species of ``senders`` and ``receivers`` [E] → [E] in (0, 1]."""
+        ratio = lengths / (0.5 * (self.radii[senders] + self.radii[receivers]))
+        return 1.0 / (1.0 + self.A * ratio**self.Q / (1.0 + ratio ** (self.Q - self.P)))
 
 
 class BesselBasis(nn.Module):
@@ -33,11 +60,11 @@ class BesselBasis(nn.Module):
         frequencies = torch.arange(1, num_bessel + 1, dtype=dtype) * math.pi / r_max
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def forward(self, lengths: Tensor) -> Tensor:
-        """``lengths`` [E] in Å → [E, num_bessel]."""
-        r = lengths.unsqueeze(-1)
+    def forward(self, distances: Tensor, cut: Tensor) -> Tensor:
+        """``distances`` [E] in Å or transformed, ``cut`` [E] envelope of the lengths → [E, num_bessel]."""
+        r = distances.unsqueeze(-1)
         waves = math.sqrt(2.0 / 3.0) * self.r_max * torch.sin(self.frequencies * r) / r
-        return waves * envelope(r, self.r_max)
+        return waves * cut.unsqueeze(-1)
 
 
 class MomentRange(nn.Module):

@@ -10,13 +10,22 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from mmace import Potential, PotentialConfig, build_graph
 from scipy.spatial.transform import Rotation
+
+from mmace import Potential, PotentialConfig, build_graph
 
 MAGNETIC = ("soc", "nonsoc", "paper")
 SIZES = {
     "one layer": {"num_layers": 1, "hidden": "4x0e", "l_mag": 1},
     "two layers": {"num_layers": 2, "hidden": "4x0e+4x1o", "l_mag": 1},
+    "extras": {
+        "num_layers": 1,
+        "hidden": "4x0e",
+        "correlation": 2,
+        "distance_transform": "agnesi",
+        "pair_repulsion": True,
+        "density_normalization": False,
+    },
     "l_mag 2": {"num_layers": 1, "hidden": "4x0e", "l_mag": 2, "correlation": 2},
 }
 CASES = [(symmetry, size) for symmetry in (*MAGNETIC, "none") for size in SIZES]

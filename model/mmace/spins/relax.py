@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ase import Atoms
-from scipy.optimize import minimize
 
 from mmace.errors import UserError, unknown_key_message
-from mmace.graph import Graph, build_graph, vector_moments
+from mmace.graph import Graph, build_graph, collate, vector_moments
 from mmace.potential import Potential
+from mmace.spins.minimise import Problem, minimise
 
 MODES = ("full", "collinear", "directions", "magnitudes")
+LEAST_LENGTH = 1e-12  # μB; below it a moment has no direction
 
 
 @dataclass
 class MomentRelaxation:
-    """Where a relaxation ended."""
+    """Where the relaxation of one structure ended."""
 
     magmoms: np.ndarray  # [N,3] μB
     energy: float  # eV
@@ -27,41 +28,6 @@ class MomentRelaxation:
     evaluations: int
     max_gradient: float  # largest component of the gradient in the free variables, eV/μB (eV for directions)
     message: str
-
-
-class _Variables:
-    """Free variables x of one mode, and moments as a differentiable function of them."""
-
-    def __init__(self, mode: str, start: np.ndarray, free: np.ndarray, axis: np.ndarray, m_max: np.ndarray) -> None:
-        self.mode, self.free = mode, torch.from_numpy(free)
-        self.start = torch.from_numpy(start)
-        lengths = np.linalg.norm(start, axis=1)
-        unit = np.where(lengths[:, None] > 1e-12, start / np.maximum(lengths, 1e-12)[:, None], axis)
-        limit = m_max[free]
-        if mode == "collinear":
-            self.unit = torch.from_numpy(np.broadcast_to(axis, start.shape).copy())
-            self.initial, self.low, self.high = (start @ axis)[free], -limit, limit
-        elif mode == "magnitudes":
-            self.unit = torch.from_numpy(unit)
-            self.initial, self.low, self.high = lengths[free], np.zeros_like(limit), limit
-        elif mode == "directions":
-            self.lengths = torch.from_numpy(lengths)
-            self.initial = unit[free].reshape(-1)
-            self.low, self.high = np.full(self.initial.shape, -np.inf), np.full(self.initial.shape, np.inf)
-        else:
-            self.initial = start[free].reshape(-1)
-            self.low, self.high = -np.repeat(limit, 3), np.repeat(limit, 3)
-
-    def moments(self, x: torch.Tensor) -> torch.Tensor:
-        """x → [N,3] μB, frozen sites as they started."""
-        rows = torch.nonzero(self.free).squeeze(1)
-        if self.mode in ("collinear", "magnitudes"):
-            moved = x.unsqueeze(1) * self.unit[rows]
-        else:
-            moved = x.reshape(-1, 3)
-            if self.mode == "directions":
-                moved = moved / torch.sqrt((moved * moved).sum(1, keepdim=True)) * self.lengths[rows].unsqueeze(1)
-        return self.start.index_copy(0, rows, moved)
 
 
 def relax_moments(
@@ -73,12 +39,16 @@ def relax_moments(
     gradient_tolerance: float = 1e-3,
     max_evaluations: int = 300,
     trust_radius: float = 0.5,
+    batch_atoms: int = 256,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[MomentRelaxation]:
     """Minimise the energy over the moments, starting from each structure's initial magnetic moments.
 
     ``mode``: ``full`` vectors; ``collinear`` signed lengths along ``axis``; ``directions`` at fixed lengths;
-    ``magnitudes`` at fixed directions. ``frozen``: indices of sites that keep their moments. Steps stay inside the
-    trust radius (μB) and inside m_max of each element. ``gradient_tolerance`` in eV/μB.
+    ``magnitudes`` at fixed directions. ``frozen``: indices of sites that keep their moments, in every structure. Steps
+    stay inside the trust radius (μB; a relative turn for directions) and inside m_max of each element.
+    ``gradient_tolerance`` in eV/μB. Structures are evaluated together, up to ``batch_atoms`` atoms at a time;
+    ``progress(done, all)`` is called after each batch.
 
     Symmetry is kept: exactly zero moments (non-magnetic) have exactly zero magnetic forces and stay.
     Raises UserError for an unknown mode or a model without moments.
@@ -88,59 +58,96 @@ def relax_moments(
     if not model.config.rules.magnetic:
         raise UserError("relax_moments: this model has no moments (symmetry = none)")
     direction = np.asarray(axis, dtype=float) / np.linalg.norm(axis)
-    batch = [structures] if isinstance(structures, Atoms) else list(structures)
-    out = []
-    for atoms in batch:
-        graph = build_graph(atoms, model.config.elements, model.config.r_max, dtype=model.config.torch_dtype)
-        start = vector_moments(atoms)
-        free = np.ones(len(atoms), dtype=bool)
-        free[list(frozen)] = False
-        m_max = np.array([model.config.m_max_of(symbol) for symbol in atoms.get_chemical_symbols()])
-        variables = _Variables(mode, start, free, direction, m_max)
-        out.append(_relax_one(model, graph, variables, gradient_tolerance, max_evaluations, trust_radius))
+    queue = [structures] if isinstance(structures, Atoms) else list(structures)
+    out: list[MomentRelaxation] = []
+    while len(out) < len(queue):
+        batch: list[Atoms] = []
+        for atoms in queue[len(out) :]:
+            if batch and sum(map(len, batch)) + len(atoms) > batch_atoms:
+                break
+            batch.append(atoms)
+        variables = _Variables(model, batch, mode, direction, frozen)
+        result = minimise(variables.problem(), gradient_tolerance, max_evaluations, trust_radius)
+        moments = variables.moments(torch.from_numpy(result.x)).detach().numpy()
+        ends = np.cumsum([len(atoms) for atoms in batch])
+        for number, (atoms, end) in enumerate(zip(batch, ends, strict=True)):
+            out.append(
+                MomentRelaxation(
+                    moments[end - len(atoms) : end],
+                    float(result.values[number]),
+                    bool(result.converged[number]),
+                    int(result.evaluations[number]),
+                    float(result.gradients[number]),
+                    result.messages[number],
+                )
+            )
+        if progress is not None:
+            progress(len(out), len(queue))
     return out
 
 
-def _relax_one(
-    model: Potential, graph: Graph, variables: _Variables, tolerance: float, max_evaluations: int, trust: float
-) -> MomentRelaxation:
-    evaluations = 0
+class _Variables:
+    """Free variables x [N,d] of a batch in one mode, and moments as a differentiable function of them."""
 
-    def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal evaluations
-        evaluations += 1
-        x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        moments = variables.moments(x).to(graph.positions)
-        energy = model.node_energies(graph.with_magmoms(moments)).sum()
-        (gradient,) = torch.autograd.grad(energy, x)
-        return float(energy.detach()), gradient.numpy().astype(float)
+    def __init__(
+        self, model: Potential, batch: Sequence[Atoms], mode: str, axis: np.ndarray, frozen: Sequence[int]
+    ) -> None:
+        config = model.config
+        self.model, self.mode = model, mode
+        self.graphs = [build_graph(atoms, config.elements, config.r_max, dtype=config.torch_dtype) for atoms in batch]
+        start = np.concatenate([vector_moments(atoms) for atoms in batch])
+        self.structure = np.repeat(np.arange(len(batch)), [len(atoms) for atoms in batch])
+        self.free = np.ones(len(start), dtype=bool)
+        first = 0
+        for atoms in batch:
+            if any(not -len(atoms) <= site < len(atoms) for site in frozen):
+                raise UserError(f"relax_moments: frozen = {list(frozen)}, but a structure has {len(atoms)} sites")
+            self.free[[first + site % len(atoms) for site in frozen]] = False
+            first += len(atoms)
+        limit = np.array([config.m_max_of(symbol) for atoms in batch for symbol in atoms.get_chemical_symbols()])
+        lengths = np.linalg.norm(start, axis=1)
+        unit = np.where(lengths[:, None] > LEAST_LENGTH, start / np.maximum(lengths, LEAST_LENGTH)[:, None], axis)
+        if mode == "collinear":
+            unit = np.broadcast_to(axis, start.shape)
+            initial, low = (start @ axis)[:, None], -limit[:, None]
+        elif mode == "magnitudes":
+            initial, low = lengths[:, None], np.zeros((len(start), 1))
+        elif mode == "directions":
+            initial, low = unit, np.full((len(start), 3), -np.inf)
+        else:
+            initial, low = start, -np.repeat(limit[:, None], 3, axis=1)
+        self.start, self.unit, self.lengths = (torch.tensor(np.array(x)) for x in (start, unit, lengths))
+        self.low = low
+        self.high = np.full_like(low, np.inf) if mode == "directions" else np.broadcast_to(limit[:, None], low.shape)
+        self.initial = np.clip(initial, self.low, self.high)
 
-    x = np.clip(variables.initial, variables.low, variables.high)
-    value, gradient = objective(x)
-    message = "converged"
-    largest = 0.0
-    while True:
-        # What counts is the gradient that bounds do not hold back.
-        held = ((x <= variables.low) & (gradient > 0)) | ((x >= variables.high) & (gradient < 0))
-        largest = float(np.abs(np.where(held, 0.0, gradient)).max(initial=0.0))
-        if largest <= tolerance:
-            break
-        if evaluations >= max_evaluations:
-            message = f"not converged after {evaluations} evaluations: gradient {largest:.2e} > {tolerance:.2e}"
-            break
-        box = list(zip(np.maximum(variables.low, x - trust), np.minimum(variables.high, x + trust), strict=True))
-        step = minimize(
-            objective,
-            x,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=box,
-            options={"gtol": tolerance / 2, "ftol": 0.0, "maxfun": max_evaluations - evaluations + 1},
-        )
-        if not np.isfinite(step.fun) or (step.fun > value - 1e-14 and np.allclose(step.x, x, atol=1e-12)):
-            message = f"stalled: gradient {largest:.2e} > {tolerance:.2e} but no step lowers the energy"
-            break
-        x = step.x
-        value, gradient = objective(x)
-    moments = variables.moments(torch.from_numpy(x)).numpy()
-    return MomentRelaxation(moments, value, largest <= tolerance, evaluations, largest, message)
+    def moments(self, x: torch.Tensor) -> torch.Tensor:
+        """x [N,d] → [N,3] μB; frozen sites as they started."""
+        if self.mode in ("collinear", "magnitudes"):
+            moved = x * self.unit
+        elif self.mode == "directions":
+            moved = x / torch.sqrt((x * x).sum(1, keepdim=True)) * self.lengths.unsqueeze(1)
+        else:
+            moved = x
+        return torch.where(torch.from_numpy(self.free).unsqueeze(1), moved, self.start)
+
+    def problem(self) -> Problem:
+        """What the minimiser needs."""
+        cached: tuple[bytes, Graph] | None = None
+
+        def evaluate(values: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """Energies [S] and gradient [N,d]; zeros for structures that are not active."""
+            nonlocal cached
+            chosen = np.flatnonzero(active)
+            if cached is None or cached[0] != active.tobytes():
+                cached = (active.tobytes(), collate([self.graphs[number] for number in chosen]))
+            graph = cached[1]
+            rows = torch.from_numpy(np.flatnonzero(active[self.structure]))
+            x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+            moments = self.moments(x).index_select(0, rows).to(graph.positions)
+            nodes = self.model.node_energies(graph.with_magmoms(moments))
+            (gradient,) = torch.autograd.grad(nodes.sum(), x)
+            energies = np.bincount(self.structure[rows], nodes.detach().numpy(), minlength=len(active))
+            return energies, gradient.numpy().astype(float)
+
+        return Problem(self.initial, self.low, self.high, self.structure, len(self.graphs), evaluate)
