@@ -101,12 +101,5 @@ def stage_table(progress: Progress) -> Table:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """One event as a line: its message, then its numbers with their units as their names give them."""
-    data = event.get("data") or {}
-    numbers = [f"{key} {_number(value)}" for key, value in data.items() if isinstance(value, int | float | str)]
-    text = f"{event['stage']}: {event['message']}"
-    return text + (f"  [{', '.join(numbers)}]" if numbers else "")
-
-
-def _number(value: float | str) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """One event as a line: its message, which is written for people; its numbers stay in the database."""
+    return f"{event['stage']}: {event['message']}"

@@ -58,7 +58,7 @@ def test_words() -> None:
     lines = cost_lines(ESTIMATE, 2)
     assert len(lines) == 3 and "12 jobs, 0.17 core-hours" in lines[-1] and "about 5 min with 2 workers" in lines[-1]
     event = {"stage": "train", "message": "epoch 5", "data": {"energy_rmse": 0.0123456, "epoch": 5, "list": [1]}}
-    assert event_line(event) == "train: epoch 5  [energy_rmse 0.0123456, epoch 5]"
+    assert event_line(event) == "train: epoch 5"
 
 
 def test_plain_lines_and_log(tmp_path: Path) -> None:

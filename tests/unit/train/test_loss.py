@@ -43,7 +43,7 @@ def test_loss_of_the_teacher_itself_is_zero(teacher, make_data):
 
 def test_huber_is_squared_for_small_errors_and_straight_for_large_ones(student, make_data):
     data = make_data(1)
-    only_energy = {"forces": 0, "stress": 0, "magnetic_forces": 0}
+    only_energy = {"energy": 1, "forces": 0, "stress": 0, "magnetic_forces": 0}
     data[0].energy = predict(student, data)[0].energy - 2 * 3.0  # 3 eV per atom too low
     losses = [loss_of(student, data, weights=only_energy, huber_delta=delta).item() for delta in (None, 4.0, 1.0)]
     assert losses == pytest.approx([9.0, 9.0, 5.0])  # δ(2|e| − δ) = 1·(6 − 1)
