@@ -10,6 +10,9 @@
 #include <cstdint>
 #include <vector>
 
+// Rows that are written never overlap rows that are read.
+#define EACH_CHANNEL _Pragma("omp simd") for (int64_t k = 0; k < K; ++k)
+
 namespace {
 
 struct Path {
@@ -46,17 +49,17 @@ void forward(const Sizes &z, const Path *paths, const int64_t *senders, const bo
                 const F *pp = P + (e * z.num_position + p.position) * K;
                 const F *qq = Q ? Q + (e * z.num_moment + p.moment) * K : nullptr;
                 if (qq)
-                    for (int64_t k = 0; k < K; ++k) w[k] = pp[k] * qq[k];
+                    EACH_CHANNEL w[k] = pp[k] * qq[k];
                 else
-                    for (int64_t k = 0; k < K; ++k) w[k] = pp[k];
+                    EACH_CHANNEL w[k] = pp[k];
                 const F *g = G + e * z.num_geometry + p.geometry;
                 for (int64_t s = 0; s < p.source_dim; ++s) {
                     const F *hs = h + (p.source + s) * K;
-                    for (int64_t k = 0; k < K; ++k) u[k] = w[k] * hs[k];
+                    EACH_CHANNEL u[k] = w[k] * hs[k];
                     for (int64_t m = 0; m < p.target_dim; ++m) {
                         const F factor = g[s * p.target_dim + m];
                         F *row = An + (p.target + m) * K;
-                        for (int64_t k = 0; k < K; ++k) row[k] += factor * u[k];
+                        EACH_CHANNEL row[k] += factor * u[k];
                     }
                 }
             }
@@ -83,36 +86,36 @@ void backward(const Sizes &z, const Path *paths, const int64_t *senders, const b
                 const Path &p = paths[number];
                 const F *pp = P + (e * z.num_position + p.position) * K;
                 const F *qq = Q ? Q + (e * z.num_moment + p.moment) * K : nullptr;
-                for (int64_t k = 0; k < K; ++k) w[k] = qq ? pp[k] * qq[k] : pp[k];
-                for (int64_t k = 0; k < K; ++k) dw[k] = F(0);
+                EACH_CHANNEL w[k] = qq ? pp[k] * qq[k] : pp[k];
+                EACH_CHANNEL dw[k] = F(0);
                 const F *g = G + e * z.num_geometry + p.geometry;
                 for (int64_t s = 0; s < p.source_dim; ++s) {
                     const F *hs = h + (p.source + s) * K;
                     if (dG) {
-                        for (int64_t k = 0; k < K; ++k) u[k] = w[k] * hs[k];
+                        EACH_CHANNEL u[k] = w[k] * hs[k];
                         F *dg = dG + e * z.num_geometry + p.geometry + s * p.target_dim;
                         for (int64_t m = 0; m < p.target_dim; ++m) dg[m] = dot(Dn + (p.target + m) * K, u, K);
                     }
                     if (!(dP || dQ || dH)) continue;
-                    for (int64_t k = 0; k < K; ++k) t[k] = F(0);
+                    EACH_CHANNEL t[k] = F(0);
                     for (int64_t m = 0; m < p.target_dim; ++m) {
                         const F factor = g[s * p.target_dim + m];
                         const F *row = Dn + (p.target + m) * K;
-                        for (int64_t k = 0; k < K; ++k) t[k] += factor * row[k];
+                        EACH_CHANNEL t[k] += factor * row[k];
                     }
-                    for (int64_t k = 0; k < K; ++k) dw[k] += t[k] * hs[k];
+                    EACH_CHANNEL dw[k] += t[k] * hs[k];
                     if (dH) {
                         F *dh = dH + (senders[e] * z.source_rows + p.source + s) * K;
-                        for (int64_t k = 0; k < K; ++k) dh[k] += t[k] * w[k];
+                        EACH_CHANNEL dh[k] += t[k] * w[k];
                     }
                 }
                 if (dP) {
                     F *dp = dP + (e * z.num_position + p.position) * K;
-                    for (int64_t k = 0; k < K; ++k) dp[k] += qq ? dw[k] * qq[k] : dw[k];
+                    EACH_CHANNEL dp[k] += qq ? dw[k] * qq[k] : dw[k];
                 }
                 if (dQ) {
                     F *dq = dQ + (e * z.num_moment + p.moment) * K;
-                    for (int64_t k = 0; k < K; ++k) dq[k] += dw[k] * pp[k];
+                    EACH_CHANNEL dq[k] += dw[k] * pp[k];
                 }
             }
         }

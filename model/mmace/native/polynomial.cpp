@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <vector>
 
+// Rows that are written never overlap rows that are read.
+#define EACH_CHANNEL _Pragma("omp simd") for (int64_t k = 0; k < K; ++k)
+
 namespace {
 
 template <typename F>
@@ -36,11 +39,11 @@ void forward(const Problem<F> &p, F *out) {
         const F *c = p.c + p.species[n] * p.terms * K;
         for (int64_t o = 0; o < p.outputs; ++o) {
             F *__restrict sum = out + (n * p.outputs + o) * K;
-            for (int64_t k = 0; k < K; ++k) sum[k] = F(0);
+            EACH_CHANNEL sum[k] = F(0);
             for (int64_t t = p.offsets[o]; t < p.offsets[o + 1]; ++t) {
                 const F *ai = a[p.index[3 * t]], *aj = a[p.index[3 * t + 1]], *al = a[p.index[3 * t + 2]];
                 const F *ct = c + t * K;
-                for (int64_t k = 0; k < K; ++k) sum[k] += ct[k] * ai[k] * aj[k] * al[k];
+                EACH_CHANNEL sum[k] += ct[k] * ai[k] * aj[k] * al[k];
             }
         }
     }
@@ -64,17 +67,17 @@ void backward(const Problem<F> &p, const F *g, F *da, F *dc) {
                 const F *ai = a[i], *aj = a[j], *al = a[l], *ct = c + t * K;
                 if (dcn) {
                     F *dct = dcn + t * K;
-                    for (int64_t k = 0; k < K; ++k) dct[k] += go[k] * ai[k] * aj[k] * al[k];
+                    EACH_CHANNEL dct[k] += go[k] * ai[k] * aj[k] * al[k];
                 }
                 // one after the other: the rows may be the same
                 F *di = d[i];
-                for (int64_t k = 0; k < K; ++k) di[k] += go[k] * ct[k] * aj[k] * al[k];
+                EACH_CHANNEL di[k] += go[k] * ct[k] * aj[k] * al[k];
                 if (j < 0) continue;
                 F *dj = d[j];
-                for (int64_t k = 0; k < K; ++k) dj[k] += go[k] * ct[k] * ai[k] * al[k];
+                EACH_CHANNEL dj[k] += go[k] * ct[k] * ai[k] * al[k];
                 if (l < 0) continue;
                 F *dl = d[l];
-                for (int64_t k = 0; k < K; ++k) dl[k] += go[k] * ct[k] * ai[k] * aj[k];
+                EACH_CHANNEL dl[k] += go[k] * ct[k] * ai[k] * aj[k];
             }
         }
     }
@@ -97,29 +100,29 @@ void double_backward(const Problem<F> &p, const F *g, const F *va, const F *vc, 
         for (int64_t o = 0; o < p.outputs; ++o) {
             const F *go = g + (n * p.outputs + o) * K;
             F *dgo = dg + (n * p.outputs + o) * K;
-            for (int64_t k = 0; k < K; ++k) dgo[k] = F(0);
+            EACH_CHANNEL dgo[k] = F(0);
             for (int64_t t = p.offsets[o]; t < p.offsets[o + 1]; ++t) {
                 const int64_t i = p.index[3 * t], j = p.index[3 * t + 1], l = p.index[3 * t + 2];
                 const F *ai = a[i], *aj = a[j], *al = a[l], *vi = v[i], *vj = v[j], *vl = v[l], *ct = c + t * K;
                 const F *wt = vcn ? vcn + t * K : zeros.data();
                 // e: change of the monomial along va
-                for (int64_t k = 0; k < K; ++k)
+                EACH_CHANNEL
                     e[k] = vi[k] * aj[k] * al[k] + ai[k] * (vj[k] * al[k] + aj[k] * vl[k]);
-                for (int64_t k = 0; k < K; ++k) dgo[k] += ct[k] * e[k] + wt[k] * ai[k] * aj[k] * al[k];
+                EACH_CHANNEL dgo[k] += ct[k] * e[k] + wt[k] * ai[k] * aj[k] * al[k];
                 if (dcn) {
                     F *dct = dcn + t * K;
-                    for (int64_t k = 0; k < K; ++k) dct[k] += go[k] * e[k];
+                    EACH_CHANNEL dct[k] += go[k] * e[k];
                 }
                 F *di = d[i];
-                for (int64_t k = 0; k < K; ++k)
+                EACH_CHANNEL
                     di[k] += go[k] * (ct[k] * (vj[k] * al[k] + aj[k] * vl[k]) + wt[k] * aj[k] * al[k]);
                 if (j < 0) continue;
                 F *dj = d[j];
-                for (int64_t k = 0; k < K; ++k)
+                EACH_CHANNEL
                     dj[k] += go[k] * (ct[k] * (vi[k] * al[k] + ai[k] * vl[k]) + wt[k] * ai[k] * al[k]);
                 if (l < 0) continue;
                 F *dl = d[l];
-                for (int64_t k = 0; k < K; ++k)
+                EACH_CHANNEL
                     dl[k] += go[k] * (ct[k] * (vi[k] * aj[k] + ai[k] * vj[k]) + wt[k] * ai[k] * aj[k]);
             }
         }
