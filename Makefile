@@ -1,6 +1,6 @@
 # One entry for everything a person or CI does here. `make` alone prints help.
 .DEFAULT_GOAL := help
-.PHONY: help install run resume test test-engines lint report clean
+.PHONY: help install run resume test test-engines lint report bench-speed clean
 
 PRESET ?= small
 RECIPE ?= workflows/feni.py
@@ -44,6 +44,9 @@ lint: install ## style, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/mypy scripts/install.py
+
+bench-speed: install ## speed against mace-torch, in an environment of its own (ARGS="--quick --json FILE")
+	@$(BIN)/python benchmarks/speed.py $(ARGS)
 
 clean: ## remove .venv and caches; results in the data folder stay
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
