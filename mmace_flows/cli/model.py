@@ -71,36 +71,31 @@ def relax_command(
     max_evaluations: Annotated[int, typer.Option(help="energies per structure, at most")] = 300,
     start: Annotated[float | None, typer.Option(help="start all moments along the axis with this length, μB")] = None,
 ) -> None:
-    """Relax the moments of all structures at fixed geometry and write them with energies, forces and stress."""
+    """Relax the moments of all structures at fixed geometry and write what the potential gives there.
+
+    The file written holds the relaxed moments as initial_magmoms and predictions as mmace_energy, mmace_forces,
+    mmace_stress and mmace_magnetic_forces. Labels of the input (REF_…) belong to other moments and are left out.
+    """
     import io
 
     import ase.io
-    import numpy as np
     from rich.console import Console
     from rich.progress import Progress
 
-    from mmace import MagneticCalculator, load
+    from mmace import load
     from mmace.checkpoint import write_atomically
-    from mmace.errors import UserError
-    from mmace.fields import ENERGY, FORCES, MAGMOMS, MAGNETIC_FORCES, STRESS
-    from mmace.spins.relax import relax_moments
+    from mmace.errors import UserError, unknown_key_message
+    from mmace.spins.relax import MODES, relax_moments
 
     direction = _axis(axis)
+    if mode not in MODES:
+        raise UserError(unknown_key_message(mode, MODES, "--mode"))
+    if not tolerance > 0:
+        raise UserError(f"--tolerance {tolerance:g}: must be positive, in eV/μB, for example 0.001")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
     potential = load(model)
-    try:
-        batch = ase.io.read(structures, index=":")
-    except (OSError, ValueError, KeyError, ase.io.formats.UnknownFileTypeError) as error:
-        raise UserError(f"{structures}: cannot be read as structures ({error})") from error
-    for atoms in batch:
-        moments = atoms.arrays.pop("initial_magmoms", None)
-        moments = atoms.arrays.get(MAGMOMS.key, moments)
-        if start is not None:
-            moments = np.tile(start * direction, (len(atoms), 1))
-        if moments is None:
-            raise UserError(f"{structures}: no moments ({MAGMOMS.key} or initial_magmoms); give --start, in μB")
-        if np.ndim(moments) == 1:
-            moments = np.outer(moments, [0.0, 0.0, 1.0])
-        atoms.set_initial_magnetic_moments(moments)
+    batch = _structures(structures, None if start is None else start * direction)
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("relaxing moments", total=len(batch))
@@ -113,26 +108,8 @@ def relax_command(
             max_evaluations=max_evaluations,
             progress=lambda done, _: progress.update(task, completed=done),
         )
-    calculator = MagneticCalculator(potential)
-    written = []
-    for atoms, result in zip(batch, results, strict=True):
-        copy = atoms.copy()
-        copy.arrays.pop("initial_magmoms", None)
-        copy.set_initial_magnetic_moments(result.magmoms)
-        calculator.calculate(copy)
-        out = copy.copy()
-        out.arrays.pop("initial_magmoms", None)
-        out.arrays[MAGMOMS.key] = result.magmoms
-        out.arrays[FORCES.key] = calculator.results["forces"]
-        out.arrays[MAGNETIC_FORCES.key] = calculator.results["magnetic_forces"]
-        out.info[ENERGY.key] = calculator.results["energy"]
-        if "stress" in calculator.results:
-            from ase.stress import voigt_6_to_full_3x3_stress
-
-            out.info[STRESS.key] = voigt_6_to_full_3x3_stress(calculator.results["stress"])
-        out.info["converged"] = result.converged
-        written.append(out)
     text = io.StringIO()
+    written = [_predicted(atoms, result, potential) for atoms, result in zip(batch, results, strict=True)]
     ase.io.write(text, written, format="extxyz")
     write_atomically(output, text.getvalue().encode())
     for number, result in enumerate(results):
@@ -140,6 +117,58 @@ def relax_command(
             console.print(f"structure {number}: {result.message}")
     done = sum(result.converged for result in results)
     console.print(f"{done} of {len(results)} converged; written to {output}")
+    if done < len(results):
+        raise typer.Exit(1)
+
+
+def _structures(path: Path, moment: Any) -> list[Any]:
+    """All structures of a file with (N,3) starting moments; ``moment`` [3] for every atom if it is given."""
+    import ase.io
+    import numpy as np
+
+    from mmace.errors import UserError
+    from mmace.fields import MAGMOMS
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give a file of structures that ASE reads")
+    try:
+        batch: Any = ase.io.read(path, index=":")
+    except Exception as error:  # ASE's many readers raise whatever they like
+        raise UserError(f"{path}: cannot be read as structures ({error})") from error
+    for number, atoms in enumerate(batch):
+        moments = atoms.arrays.pop("initial_magmoms", None)
+        moments = atoms.arrays.get(MAGMOMS.key, moments)
+        if moment is not None:
+            moments = np.tile(moment, (len(atoms), 1))
+        if moments is None:
+            raise UserError(
+                f"{path}: configuration {number}: no moments ({MAGMOMS.key} or initial_magmoms); give --start, in μB"
+            )
+        if np.ndim(moments) == 1:
+            moments = np.outer(moments, [0.0, 0.0, 1.0])
+        atoms.set_initial_magnetic_moments(moments)
+    return batch
+
+
+def _predicted(atoms: Any, result: Any, potential: Any) -> Any:
+    """The structure with relaxed moments and the potential's results there."""
+    from ase import Atoms
+    from ase.stress import voigt_6_to_full_3x3_stress
+
+    from mmace import MagneticCalculator
+
+    out = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    out.set_initial_magnetic_moments(result.magmoms)
+    calculator = MagneticCalculator(potential)
+    calculator.calculate(out)
+    found = calculator.results
+    out.info["mmace_energy"] = found["energy"]
+    if "stress" in found:
+        out.info["mmace_stress"] = voigt_6_to_full_3x3_stress(found["stress"]).reshape(9)
+    out.arrays["mmace_forces"] = found["forces"]
+    out.arrays["mmace_magnetic_forces"] = found["magnetic_forces"]
+    out.info["converged"] = result.converged
+    return out
 
 
 def _axis(text: str) -> Any:

@@ -40,8 +40,18 @@ def test_relax_moments(checkpoint, structures, tmp_path, capsys):
     assert run(["relax-moments", str(structures), "--model", str(checkpoint), "-o", str(out)]) == 0
     written = ase.io.read(out, index=":")
     assert len(written) == 2 and written[0].info["converged"]
-    assert np.abs(written[0].arrays["REF_magforces"]).max() < 1e-3
-    assert written[0].arrays["REF_magmom"].shape == (2, 3)
+    assert np.abs(written[0].arrays["mmace_magnetic_forces"]).max() < 1e-3
+    assert written[0].get_initial_magnetic_moments().shape == (2, 3)
+    assert len(written[0].info["mmace_stress"]) == 9
+    assert not any(key.startswith("REF_") for key in (*written[0].arrays, *written[0].info))
+
+
+def test_relax_moments_that_do_not_converge_are_said_and_counted(checkpoint, structures, tmp_path, capsys):
+    out = tmp_path / "out.extxyz"
+    arguments = ["relax-moments", str(structures), "--model", str(checkpoint), "-o", str(out), "--max-evaluations", "1"]
+    assert run(arguments) == 1
+    assert "0 of 2 converged" in capsys.readouterr().err
+    assert not ase.io.read(out).info["converged"]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +59,7 @@ def test_relax_moments(checkpoint, structures, tmp_path, capsys):
     [
         ({"mode": "colinear"}, "did you mean 'collinear'"),
         ({"axis": "0,0"}, "three numbers"),
+        ({"tolerance": "-1"}, "must be positive"),
         ({"model": "missing.safetensors"}, "missing.safetensors"),
     ],
 )
