@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
 import mmace_flows
 from mmace.errors import UserError
@@ -26,11 +28,27 @@ class LabelStore(Protocol):
 
 
 def find_label(key: str, labels: LabelStore) -> LabelDocument | None:
-    """The stored label, or None. Fields that the store adds (``_id``, ``last_updated``) are dropped."""
+    """The stored label, or None."""
     found = labels.query_one({"label_key": key})
-    if found is None:
-        return None
-    return LabelDocument.model_validate({name: found[name] for name in LabelDocument.model_fields if name in found})
+    return None if found is None else as_label(found)
+
+
+def as_label(document: LabelDocument | Mapping[str, Any]) -> LabelDocument:
+    """A label from what a store gives: fields that the store adds (``_id``, ``last_updated``) are dropped.
+
+    Raises UserError that names the field for a document that is not a label.
+    """
+    if isinstance(document, LabelDocument):
+        return document
+    try:
+        return LabelDocument.model_validate(
+            {name: document[name] for name in LabelDocument.model_fields if name in document}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        key = document.get("label_key", "without a key")
+        raise UserError(f"label {key}: {field}: {first['msg'].lower()}; query whole documents, all fields") from error
 
 
 def find_or_compute(
@@ -131,18 +149,22 @@ def summary_line(document: LabelDocument, computed: bool = True) -> str:
     return f"{what}: {energy:.4f} eV/atom, {document.magnetic_state_reached} ({listed} μB), {seconds}"
 
 
-def recompute_label(document: LabelDocument, folder: Path) -> EngineResult:
+def recompute_label(document: LabelDocument | Mapping[str, Any], folder: Path | str) -> EngineResult:
     """Make the numbers of a converged label again, from the document alone.
 
-    The same engine, settings and initial moments, and straight the attempt that had converged.
+    The same engine, settings and initial moments, and straight the attempt that had converged. Energies agree to about
+    1e-5 eV per cell: see docs/database.md.
+
+    Parameters: ``document`` a label, or the document as a store gives it; ``folder`` for the engine's own files.
     Raises UserError for a label that failed, or whose key does not belong to its content.
     """
+    document = as_label(document)
     if document.status != "converged":
         raise UserError(f"label {document.label_key}: it failed ({document.error}); there is no number to make again")
     if label_key(document.structure, document.engine, document.settings) != document.label_key:
         raise UserError(f"label {document.label_key}: structure or settings were changed after it was computed")
     engine = get_engine(document.engine, document.settings)
-    return engine.run(document.structure, folder, name="recompute", start_attempt=len(document.attempts) - 1)
+    return engine.run(document.structure, Path(folder), name="recompute", start_attempt=len(document.attempts) - 1)
 
 
 def _axis(moments: np.ndarray) -> np.ndarray:

@@ -92,9 +92,13 @@ def test_made_again_from_the_document_alone(engine, labels, tmp_path, monkeypatc
     monkeypatch.setattr(labelling, "get_engine", from_document)
     assert labelling.recompute_label(document, tmp_path).energy == document.energy
     assert fresh[0].attempts_started == [0]
+    raw = {**document.model_dump(mode="json"), "_id": "of the store", "last_updated": "now"}
+    assert labelling.recompute_label(raw, str(tmp_path)).energy == document.energy
+    with pytest.raises(UserError, match=f"label {document.label_key}: structure: field required"):
+        labelling.recompute_label({key: raw[key] for key in raw if key != "structure"}, tmp_path)
     second = document.model_copy(update={"attempts": ["first attempt: no", "safer mixing: yes"]})
     labelling.recompute_label(second, tmp_path)
-    assert fresh[1].attempts_started == [1]  # straight the attempt that had converged
+    assert fresh[2].attempts_started == [1]  # straight the attempt that had converged
 
 
 def test_documents_that_were_changed_or_failed_are_not_made_again(engine, labels, tmp_path):
