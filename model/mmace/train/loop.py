@@ -16,8 +16,8 @@ from mmace.train.configuration import Configuration
 from mmace.train.files import DISK_FULL, locked
 from mmace.train.initialise import with_moment_range
 from mmace.train.reading import check_elements, check_moments
-from mmace.train.run import ProgressCallback, Run, TrainingResult
-from mmace.train.state import claim_folder, run_settings
+from mmace.train.run import NOTHING_WRITTEN, ProgressCallback, Run, TrainingResult
+from mmace.train.state import STATE, claim_folder, run_settings
 
 logger = logging.getLogger("mmace")
 
@@ -42,7 +42,8 @@ def train(
 
     ``output_dir`` gets settings.json, metrics.jsonl (a line per epoch), state.pt and model.safetensors (the best so
     far). ``progress`` is called with the same numbers after each epoch. Stopped at any moment, by kill -9 too, and
-    started again with the same arguments, it ends with the weights of an unbroken run.
+    started again with the same arguments, it ends with the weights of an unbroken run. Ctrl-C and SIGTERM wait for the
+    end of the step, and the state is written before they take effect: KeyboardInterrupt then says where it stopped.
 
     Raises `UserError` for unknown elements, no energies, a folder that holds another run (unless ``overwrite``) or is
     in use, a full disk, a loss that is not finite.
@@ -66,6 +67,11 @@ def train(
             claim_folder(folder, settings, overwrite)
             run = Run(potential_config, config, train_configurations, valid_configurations, folder, initial_model)
             return run.finish(progress)
+    except KeyboardInterrupt as stop:
+        if stop.args:
+            raise
+        there = "stopped; the same command goes on from the last written state"
+        raise KeyboardInterrupt(there if (folder / STATE).exists() else NOTHING_WRITTEN) from None
     except UserError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL:
             raise UserError(

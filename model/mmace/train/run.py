@@ -23,11 +23,14 @@ from mmace.train.configuration import Configuration
 from mmace.train.evaluate import ErrorSums, batch_errors
 from mmace.train.files import append_line
 from mmace.train.initialise import fit_atomic_energies, initialise, warn_of_rounding
+from mmace.train.interrupt import DeferredSignals
 from mmace.train.loss import batch_loss, loss_terms, total_loss, wanted_derivatives
 from mmace.train.optimise import MovingAverage
 from mmace.train.state import METRICS, MODEL, TrainingState, load_state, save_state
 
 ProgressCallback = Callable[[dict[str, Any]], None]
+
+NOTHING_WRITTEN = "stopped before the first step; nothing written yet"
 
 
 @dataclass
@@ -93,8 +96,11 @@ class Run:
         was_finished = state.finished is not None and self._over() is not None
         if not was_finished:
             state.finished = None
-            while (reason := self._over()) is None:
-                self._epoch(progress)
+            with DeferredSignals() as signals:
+                self._write_and_stop_if(signals)
+                while (reason := self._over()) is None:
+                    self._epoch(progress, signals)
+                    self._write_and_stop_if(signals)
             state.finished = reason
             last = state.history[-1]["epoch"] if state.history else None
             if last is None or (last != state.epoch and state.step == 0):  # the time was over before its validation
@@ -106,7 +112,7 @@ class Run:
             history=state.history,
             best_epoch=state.progress.best_epoch,
             seconds=state.seconds,
-            reason=state.finished or f"{config.epochs} epochs done",
+            reason=state.finished or _epochs_done(config.epochs),
             continued=self.continued,
             was_finished=was_finished,
         )
@@ -115,9 +121,9 @@ class Run:
         """Why the run is over, or None."""
         state, config = self.state, self.config
         if state.epoch >= config.epochs:
-            return f"{config.epochs} epochs done"
+            return _epochs_done(config.epochs)
         if config.patience and state.epoch - state.progress.best_epoch >= config.patience and state.step == 0:
-            return f"no better validation loss for {config.patience} epochs"
+            return f"no better validation loss for {_epochs(config.patience)}"
         if self._out_of_time():
             return f"{config.max_seconds:.0f} s are over"
         return None
@@ -130,8 +136,8 @@ class Run:
         done = self.state.epoch + self.state.step / self.steps
         return self.state.progress.learning_rate(self.config, done)
 
-    def _epoch(self, progress: ProgressCallback | None) -> None:
-        """The rest of one epoch and its validation, unless the time is over before."""
+    def _epoch(self, progress: ProgressCallback | None, signals: DeferredSignals) -> None:
+        """The rest of one epoch and its validation, unless the time is over or a signal comes before."""
         state, config = self.state, self.config
         rate = self._learning_rate()
         for batch in training_batches(self.singles, config, state.epoch, state.step):
@@ -141,14 +147,27 @@ class Run:
             if state.step < self.steps:
                 if time.monotonic() - self.written > config.checkpoint_seconds:
                     self._write()
-                if self._out_of_time():
+                if self._out_of_time() or signals.pending:
                     return
         self.loss, state.loss_sum = state.loss_sum / self.steps, 0.0
         state.epoch, state.step = state.epoch + 1, 0
         if state.epoch % config.validate_every == 0 or state.epoch >= config.epochs:
             self._validate(progress, rate)
-        if state.epoch % config.checkpoint_every == 0 or time.monotonic() - self.written > config.checkpoint_seconds:
+        due = state.epoch == 1 or state.epoch % config.checkpoint_every == 0
+        if due or time.monotonic() - self.written > config.checkpoint_seconds:
             self._write()
+
+    def _write_and_stop_if(self, signals: DeferredSignals) -> None:
+        """Writes the state if a signal has come, then lets the signal end the run."""
+        if not signals.pending:
+            return
+        epoch, step = self.state.epoch, self.state.step
+        if epoch == step == 0:
+            signals.deliver(NOTHING_WRITTEN)
+            return
+        self._write()
+        within = f" and {step} of {self.steps} steps of the next" if step else ""
+        signals.deliver(f"stopped after epoch {epoch}{within}; the same command goes on from there")
 
     def _step(self, batch: Batch, rate: float) -> float:
         """One optimiser step. Returns the loss; raises `UserError` if it is not finite."""
@@ -244,6 +263,14 @@ class Run:
         save(model, self.folder / MODEL, metadata)
         self.best_is_new = False
         return model
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch" if number == 1 else f"{number} epochs"
+
+
+def _epochs_done(number: int) -> str:
+    return f"{_epochs(number)} done"
 
 
 def _joined(singles: Sequence[Batch], size: int) -> list[Batch]:

@@ -71,7 +71,7 @@ def load_state(folder: Path) -> TrainingState | None:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         if data["version"] != VERSION:
-            raise UserError(f"{path}: written by another version of mmace; train into another folder or overwrite")
+            raise UserError(f"{path}: written by another version of mmace; train into another folder or replace it (--overwrite)")
         numbers = json.loads(data["numbers"])
         progress = Progress(**numbers.pop("progress"))
         return TrainingState(**numbers, progress=progress, tensors=data["tensors"])
@@ -79,7 +79,7 @@ def load_state(folder: Path) -> TrainingState | None:
         raise
     except Exception as error:  # a damaged archive shows itself in many kinds of exceptions
         raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}); train into another folder or overwrite"
+            f"{path}: cannot be read ({type(error).__name__}); train into another folder or replace it (--overwrite)"
         ) from error
 
 
@@ -115,13 +115,15 @@ def run_settings(
 def claim_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Makes ``folder`` the home of the run with ``settings``; to be called with the folder locked.
 
+    A run that failed before it wrote a state or a model has nothing to lose: its folder is taken over.
     Raises `UserError`, naming the difference, if another run lives there and ``overwrite`` is False.
     """
     for leftover in (path for name in FILES for path in folder.glob(f".{name}.*")):
         leftover.unlink(missing_ok=True)  # of a writer that was killed
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they come back from the file
     there = [name for name in FILES if (folder / name).exists()]
-    if overwrite:
+    failed = STATE not in there and MODEL not in there and _is_settings(folder / SETTINGS)
+    if overwrite or failed:
         for name in there:
             (folder / name).unlink()
     elif there:
@@ -130,8 +132,16 @@ def claim_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Non
     write_atomically(folder / SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
 
 
+def _is_settings(path: Path) -> bool:
+    """Is this file one that a training wrote? Others of the same name are not ours to replace."""
+    try:
+        return "training data" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def _agree(folder: Path, settings: dict[str, Any], there: list[str]) -> None:
-    mend = "choose another output folder, or overwrite it"
+    mend = "choose another output folder, or replace the run there (--overwrite)"
     try:
         old = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

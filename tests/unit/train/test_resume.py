@@ -151,3 +151,99 @@ def test_a_damaged_state_is_refused(tmp_path, make_data):
     (tmp_path / "state.pt").write_bytes(state[: len(state) // 2])
     with pytest.raises(UserError, match=r"state\.pt: cannot be read"):
         train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
+
+
+def train_with_a_signal(arguments: tuple, folder: Path, number: int, at: int, monkeypatch) -> str:
+    """Runs the training, with a signal to this process within its step number ``at``; what the interrupt says."""
+    step, count = run.Run._step, 0
+
+    def counted(self, batch, rate):
+        nonlocal count
+        count += 1
+        if count == at:
+            os.kill(os.getpid(), number)
+        return step(self, batch, rate)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as caught:
+        patched.setattr(run.Run, "_step", counted)
+        train(*arguments, folder)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("at", "number", "message"),
+    [
+        (1, signal.SIGINT, "stopped after epoch 0 and 1 of 3 steps of the next; the same command goes on from there"),
+        (3, signal.SIGTERM, "stopped after epoch 1; the same command goes on from there"),
+        (10, signal.SIGINT, "stopped after epoch 3 and 1 of 3 steps of the next; the same command goes on from there"),
+    ],
+)
+def test_an_interrupt_loses_nothing(tmp_path, make_data, monkeypatch, at, number, message):
+    data = make_data(9)
+    settings = {**SETTINGS, "checkpoint_every": 100}
+    arguments = (small_config(seed=2), TrainingConfig(**settings), data[:6], data[6:])
+    unbroken = train(*arguments, tmp_path / "unbroken")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        assert train_with_a_signal(arguments, tmp_path / "run", number, at, monkeypatch) == message
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler  # put back
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    state = load_state(tmp_path / "run")
+    assert 3 * state.epoch + state.step == at
+    assert (tmp_path / "run/model.safetensors").exists() == (at >= 3)
+    resumed = train(*arguments, tmp_path / "run")
+    assert resumed.continued
+    assert model_hash(resumed.model) == model_hash(unbroken.model)
+
+
+def test_an_interrupt_before_the_first_step_says_that_nothing_is_written(tmp_path, make_data, monkeypatch):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    data = make_data(4)
+    monkeypatch.setattr(run, "prepare", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="nothing written yet"):
+        train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
+
+
+def test_a_signal_with_the_system_s_action_ends_the_process_after_the_state_is_written(tmp_path, make_data):
+    data = make_data(6)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(120)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        step = run.Run._step
+        run.Run._step = lambda *given: (os.kill(os.getpid(), signal.SIGTERM), step(*given))[1]
+        try:
+            train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+    assert load_state(tmp_path).step == 1
+
+
+def test_the_state_after_the_first_epoch_is_written(tmp_path, make_data):
+    data = make_data(6)
+    arguments = (small_config(), TrainingConfig(**{**SETTINGS, "checkpoint_every": 100}), data, data)
+    train_in_a_process_that_is_killed(arguments, tmp_path, 5)
+    assert load_state(tmp_path).epoch == 1
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_folder_without_state_and_model_is_taken_over(tmp_path, make_data):
+    data, other = make_data(6), make_data(6, 3)
+    other[0].energy = 1e200
+    with pytest.raises(UserError, match="the loss is not finite in epoch 1"):
+        train(small_config(), TrainingConfig(**SETTINGS), other, other, tmp_path)
+    assert (tmp_path / "settings.json").exists()
+    assert not train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path).continued
+
+
+def test_settings_of_something_else_are_not_replaced(tmp_path, make_data):
+    (tmp_path / "settings.json").write_text('{"colour": "blue"}')
+    data = make_data(4)
+    with pytest.raises(UserError, match="--overwrite"):
+        train(small_config(), TrainingConfig(**SETTINGS), data, data, tmp_path)
+    assert (tmp_path / "settings.json").read_text() == '{"colour": "blue"}'
