@@ -2,8 +2,7 @@
 
     A[n,M,k] = Σ_e Σ_paths Σ_s G[e,path,s,M] · P[e,p,k] · Q[e,q,k] · H[sender(e),s,k]
 
-The sum is linear in each of G, P, Q and H. Its second derivatives are therefore first derivatives with one argument
-replaced by the incoming direction, and only two kernels are needed.
+The sum is linear in each of G, P, Q and H; kernels exist for the sum, its first and its second derivatives.
 """
 
 from __future__ import annotations
@@ -133,13 +132,29 @@ class MessageSum:
         total = None if dH is None else dH[0] if len(dH) == 1 else torch.stack(dH).sum(0)
         return [dG, dP, dQ, total]
 
+    def double_backward_kernel(
+        self, inputs: Any, graph: Any, D: Tensor, directions: Any, wanted: list[bool]
+    ) -> list[Tensor | None]:
+        """Derivatives by D, G, P, Q, H of the first derivatives' product with ``directions`` (None: zero)."""
+        eD = torch.empty_like(D)
+        eG, eP, eQ = (
+            torch.empty_like(x) if want and x is not None else None
+            for x, want in zip(inputs[:3], wanted[:3], strict=True)
+        )
+        eH = [torch.zeros_like(inputs[3]) for _ in node_parts(graph[0].shape[0])] if wanted[3] else None
+
+        def rest(part: int, nodes: slice, edges: slice) -> list[Tensor | None]:
+            along = [x[edges] if x is not None else None for x in directions[:3]]
+            pieces = [x[edges] if x is not None else None for x in (eG, eP, eQ)]
+            return [D[nodes], *along, directions[3], eD[nodes], *pieces, eH[part] if eH else None]
+
+        self._run("double_backward", inputs, graph, rest)
+        total = None if eH is None else eH[0] if len(eH) == 1 else torch.stack(eH).sum(0)
+        return [eD, eG, eP, eQ, total]
+
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def _added(x: Tensor | None, y: Tensor | None) -> Tensor | None:
-    return y if x is None else x if y is None else x + y
 
 
 def _contiguous(tensors: Any) -> tuple[Any, ...]:
@@ -176,20 +191,7 @@ class _SumBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *directions: Tensor | None) -> Any:
         senders, real, D, *inputs = ctx.saved_tensors
-        owner, graph = ctx.owner, (senders, real)
-        want_D, *wanted = ctx.needs_input_grad[4:]
-        dD: Tensor | None = None
-        gradients: list[Tensor | None] = [None] * len(inputs)
-        for number, direction in enumerate(directions):
-            if direction is None:
-                continue
-            # Σ D·A is linear in every argument: replace this one by its direction and differentiate by the others
-            replaced = list(inputs)
-            replaced[number] = direction.contiguous()
-            if want_D:
-                dD = _added(dD, owner.forward_kernel(tuple(replaced), graph))
-            others = [want and other != number for other, want in enumerate(wanted)]
-            if any(others):
-                part = owner.backward_kernel(tuple(replaced), graph, D, others)
-                gradients = [_added(x, y) for x, y in zip(gradients, part, strict=True)]
-        return None, None, None, None, dD, *gradients
+        gradients = ctx.owner.double_backward_kernel(
+            tuple(inputs), (senders, real), D, _contiguous(directions), list(ctx.needs_input_grad[5:])
+        )
+        return None, None, None, None, *gradients

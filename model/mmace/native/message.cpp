@@ -3,8 +3,7 @@
 //   A[n,M,k] = sum over neighbours e of n, paths p, source components s:
 //              G[e,g_p+s*D_p+M'] * P[e,p_p,k] * Q[e,q_p,k] * H[sender_e,s_p+s,k],   M = m_p+M'
 //
-// Linear in each of G, P, Q, H: second derivatives are sums of first derivatives with one argument replaced, and need
-// no kernel of their own. Shapes: P [E,nP,K], Q [E,nQ,K] or null (ones), G [E,nG], H [N,S,K], A [N,C,K];
+// Shapes: P [E,nP,K], Q [E,nQ,K] or null (ones), G [E,nG], H [N,S,K], A [N,C,K];
 // E = nodes * width edges, padding marked by real = 0.
 
 #include <cstdint>
@@ -122,6 +121,86 @@ void backward(const Sizes &z, const Path *paths, const int64_t *senders, const b
     }
 }
 
+// Derivatives by D, G, P, Q, H of S = <vG, dG> + <vP, dP> + <vQ, dQ> + <vH, dH>, dG... being those of `backward`.
+// Any direction v may be null (zero), and any result but dD null (not wanted). eH is added to; the others are written.
+//
+// With w = P Q and its change w' = vP Q + P vQ, t_s = sum_M G D, t'_s = sum_M vG D, per path:
+//   S = sum_k w' a + w b,   a = sum_s h_s t_s,   b = sum_s (vh_s t_s + h_s t'_s).
+template <typename F>
+void double_backward(const Sizes &z, const Path *paths, const int64_t *senders, const bool *real, const F *G,
+                     const F *P, const F *Q, const F *H, const F *D, const F *vG, const F *vP, const F *vQ,
+                     const F *vH, F *eD, F *eG, F *eP, F *eQ, F *eH) {
+    const int64_t K = z.channels;
+    std::vector<F> buffer(10 * K, F(0));
+    F *w = buffer.data(), *wc = w + K, *u = wc + K, *uc = u + K, *t = uc + K, *tc = t + K, *a = tc + K, *b = a + K;
+    F *ones = b + K;
+    const F *zeros = ones + K;
+    for (int64_t k = 0; k < K; ++k) ones[k] = F(1);
+    for (int64_t n = 0; n < z.nodes; ++n) {
+        const F *Dn = D + n * z.target_rows * K;
+        F *eDn = eD + n * z.target_rows * K;
+        for (int64_t i = 0; i < z.target_rows * K; ++i) eDn[i] = F(0);
+        for (int64_t e = n * z.width; e < (n + 1) * z.width; ++e) {
+            if (eP) for (int64_t i = 0; i < z.num_position * K; ++i) eP[e * z.num_position * K + i] = F(0);
+            if (eQ) for (int64_t i = 0; i < z.num_moment * K; ++i) eQ[e * z.num_moment * K + i] = F(0);
+            if (eG) for (int64_t i = 0; i < z.num_geometry; ++i) eG[e * z.num_geometry + i] = F(0);
+            if (!real[e]) continue;
+            const int64_t sender = senders[e] * z.source_rows;
+            for (int64_t number = 0; number < z.paths; ++number) {
+                const Path &p = paths[number];
+                const int64_t ip = (e * z.num_position + p.position) * K, iq = (e * z.num_moment + p.moment) * K;
+                const F *pp = P + ip, *qq = Q ? Q + iq : ones;
+                const F *vp = vP ? vP + ip : zeros, *vq = Q && vQ ? vQ + iq : zeros;
+                EACH_CHANNEL {
+                    w[k] = pp[k] * qq[k];
+                    wc[k] = vp[k] * qq[k] + pp[k] * vq[k];
+                    a[k] = F(0);
+                    b[k] = F(0);
+                }
+                const int64_t ig = e * z.num_geometry + p.geometry;
+                for (int64_t s = 0; s < p.source_dim; ++s) {
+                    const int64_t ih = (sender + p.source + s) * K;
+                    const F *h = H + ih, *vh = vH ? vH + ih : zeros;
+                    EACH_CHANNEL {
+                        u[k] = w[k] * h[k];
+                        uc[k] = wc[k] * h[k] + w[k] * vh[k];
+                        t[k] = F(0);
+                        tc[k] = F(0);
+                    }
+                    for (int64_t m = 0; m < p.target_dim; ++m) {
+                        const int64_t i = ig + s * p.target_dim + m;
+                        const F g = G[i], gc = vG ? vG[i] : F(0);
+                        const F *row = Dn + (p.target + m) * K;
+                        F *out = eDn + (p.target + m) * K;
+                        EACH_CHANNEL {
+                            out[k] += g * uc[k] + gc * u[k];
+                            t[k] += g * row[k];
+                            tc[k] += gc * row[k];
+                        }
+                        if (eG) eG[i] = dot(row, uc, K);
+                    }
+                    EACH_CHANNEL {
+                        a[k] += h[k] * t[k];
+                        b[k] += vh[k] * t[k] + h[k] * tc[k];
+                    }
+                    if (eH) {
+                        F *eh = eH + ih;
+                        EACH_CHANNEL eh[k] += wc[k] * t[k] + w[k] * tc[k];
+                    }
+                }
+                if (eP) {
+                    F *ep = eP + ip;
+                    EACH_CHANNEL ep[k] += vq[k] * a[k] + qq[k] * b[k];
+                }
+                if (eQ) {
+                    F *eq = eQ + iq;
+                    EACH_CHANNEL eq[k] += vp[k] * a[k] + pp[k] * b[k];
+                }
+            }
+        }
+    }
+}
+
 }  // namespace
 
 #define EXPORT(F, NAME)                                                                                             \
@@ -133,6 +212,12 @@ void backward(const Sizes &z, const Path *paths, const int64_t *senders, const b
                                             const bool *real, const F *G, const F *P, const F *Q, const F *H,       \
                                             const F *D, F *dG, F *dP, F *dQ, F *dH) {                               \
         backward<F>(*z, paths, senders, real, G, P, Q, H, D, dG, dP, dQ, dH);                                       \
+    }                                                                                                               \
+    extern "C" void message_double_backward_##NAME(                                                                 \
+        const Sizes *z, const Path *paths, const int64_t *senders, const bool *real, const F *G, const F *P,        \
+        const F *Q, const F *H, const F *D, const F *vG, const F *vP, const F *vQ, const F *vH, F *eD, F *eG,       \
+        F *eP, F *eQ, F *eH) {                                                                                      \
+        double_backward<F>(*z, paths, senders, real, G, P, Q, H, D, vG, vP, vQ, vH, eD, eG, eP, eQ, eH);            \
     }
 
 EXPORT(float, float32)
