@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 RECENT_LINES = 8
+LOG_TIME = "%Y-%m-%d %H:%M:%S"  # local; the live display leaves the date out
 
 
 class Display:
@@ -41,7 +42,7 @@ class Display:
     def running(self) -> Iterator[Display]:
         """Show and log while the block runs."""
         self._handler = logging.FileHandler(self.log, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", LOG_TIME))
         # a full disk must not end a campaign over a line of its log
         self._handler.handleError = lambda record: None  # type: ignore[method-assign]
         self._logger.addHandler(self._handler)
@@ -103,3 +104,9 @@ def stage_table(progress: Progress) -> Table:
 def event_line(event: dict[str, Any]) -> str:
     """One event as a line: its message, which is written for people; its numbers stay in the database."""
     return f"{event['stage']}: {event['message']}"
+
+
+def local_time(moment: str) -> str:
+    """A moment of a document (ISO 8601, UTC) on this machine's clock, in the form of the log."""
+    when = datetime.fromisoformat(moment)
+    return f"{(when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone():{LOG_TIME}}"

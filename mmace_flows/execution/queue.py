@@ -89,6 +89,15 @@ def failure_message(stores: Stores, firework: int) -> str:
     return lines[-1] if lines else "its process ended without a message (out of memory?)"
 
 
+def interrupted(stores: Stores, campaign: str) -> list[int]:
+    """Fireworks that had been begun, were cut off, and wait to start again.
+
+    Putting a job back into the queue archives its launch, whoever does it: Ctrl-C at once, a resume after a kill.
+    """
+    query = {"spec.campaign": campaign, "state": "READY", "archived_launches.0": {"$exists": True}}
+    return [job["fw_id"] for job in stores.launchpad.fireworks.find(query, {"fw_id": 1})]
+
+
 def rerun_failed(stores: Stores, campaign: str) -> list[QueuedJob]:
     """Put the failed jobs back into the queue, to be tried once more; returns them."""
     failed = [job for job in jobs(stores, campaign) if job.state in FAILED]

@@ -39,6 +39,7 @@ class Runner:
         self.reader = ProgressReader(stores, self.name, campaign.estimate, workers)
         self._deaths: Counter[int] = Counter()  # by firework
         self._bad_starts = 0
+        self._results: dict[str, str] = {}  # by job name: the line that tells its result, until the job has ended
         self._announced: set[tuple[int, str]] = set()
         self._next_sign = 0.0
         # workers of other machines are lost in silence, so a shared server is looked at regularly
@@ -49,13 +50,15 @@ class Runner:
         """Mend what an interrupted run left, and give failed jobs one more try."""
         self.workers.end_leftovers()
         found = recover(self.stores, self.name)
+        # those that Ctrl-C put back are in the queue already, before failed ones join them there
+        interrupted = {*found.rerun, *queue.interrupted(self.stores, self.name)}
         failed = queue.rerun_failed(self.stores, self.name)
         progress = self.reader.read()
         self._announced = {(job.firework, job.state) for job in progress.jobs if job.state in DONE | SKIPPED}
         self.reader.new_events()
         done = progress.count(DONE)
-        if done or found.rerun:
-            self.display.line(f"{done} jobs are done already, {len(found.rerun)} interrupted ones start again")
+        if done or interrupted:
+            self.display.line(resume_line(done, len(interrupted)))
         for job in failed:
             self.display.line(f"{job.name}: failed before, tried once more")
 
@@ -89,20 +92,23 @@ class Runner:
     def _announce(self, progress: Progress) -> None:
         """A line for each job that ended and each event since the last look."""
         for event in self.reader.new_events():
-            self.display.line(event_line(event))
+            if event["data"].get("ends_job"):  # shown when the queue knows the end too: one line instead of two
+                self._results[event["data"]["ends_job"]] = event_line(event)
+            else:
+                self.display.line(event_line(event))
         finished = progress.count(DONE)
         for job in progress.jobs:
             key = (job.firework, job.state)
             if key in self._announced or job.state not in DONE | FAILED:
                 continue
             self._announced.add(key)
+            result = self._results.pop(job.name, None)
             if job.state in FAILED:
                 self.display.line(f"{job.name}: failed: {queue.failure_message(self.stores, job.firework)}", "bold red")
                 continue
             total = sum(stage.total for stage in progress.stages)
-            self.display.line(
-                f"{job.name}: done in {duration(self.reader.runtime(job.firework))}  ({finished}/{total})"
-            )
+            line = result or f"{job.name}: done in {duration(self.reader.runtime(job.firework))}"
+            self.display.line(f"{line}  ({finished}/{total})")
 
     def _look_after_workers(self) -> None:
         """Put the jobs of workers that died back into the queue. Raises UserError if workers do not even start."""
@@ -140,6 +146,15 @@ class Runner:
             sign_of_life(self.stores, self.name)
         if now >= self._next_recovery:
             self._recover()
+
+
+def resume_line(done: int, interrupted: int) -> str:
+    """What a resumed campaign begins with, in words."""
+    already = f"{done} job is" if done == 1 else f"{done} jobs are"
+    if not interrupted:
+        return f"{already} done already"
+    again = "1 interrupted job starts" if interrupted == 1 else f"{interrupted} interrupted jobs start"
+    return f"{already} done already, {again} again"
 
 
 def _last_line(log: Path) -> str:

@@ -101,7 +101,8 @@ def print_overview(rows: list[dict[str, Any]], console: Console) -> None:
 
 
 def print_status(details: dict[str, Any], console: Console) -> None:
-    """Everything about one campaign, in words."""
+    """Everything about one campaign, in words; times are those of this machine's clock."""
+    from mmace_flows.execution.display import event_line, local_time
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -116,7 +117,7 @@ def print_status(details: dict[str, Any], console: Console) -> None:
     for job in details["failed_jobs"]:
         say(f"failed: {job['name']}: {job['message']}")
     for event in details["events"]:
-        say(f"{event['time']}  {event['stage']}: {event['message']}")
+        say(f"{local_time(event['time'])}  {event_line(event)}")
     say(f"log: {details['log']}")
     if details["report"]:
         say(f"report: {details['report']}")

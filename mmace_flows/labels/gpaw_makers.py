@@ -15,22 +15,10 @@ from typing import Any
 from jobflow import Job, Maker, job
 
 from mmace_flows.labels.gpaw_settings import GPAWSettings
+from mmace_flows.labels.labelling import candidate_title
 from mmace_flows.labels.relaxation import RelaxSettings
 from mmace_flows.schemas.label import LabelDocument
 from mmace_flows.schemas.structure import Candidate
-
-
-def candidate_title(candidate: Candidate) -> str:
-    """A few words that tell a candidate from its neighbours in a list of jobs."""
-    words = [candidate.group, candidate.operation] if candidate.operation != candidate.group else [candidate.group]
-    words.append(candidate.magnetic_state)
-    if "base" in candidate.details:
-        words.append(str(candidate.details["base"]))
-    if "c_over_a" in candidate.details:
-        words.append(f"c/a {float(candidate.details['c_over_a']):.3f}")
-    if candidate.seed is not None:
-        words.append(f"seed {candidate.seed}")
-    return " ".join(words)
 
 
 @dataclass
@@ -65,7 +53,8 @@ class GPAWLabelMaker(Maker):
         folder = stores.scratch(campaign, "gpaw")
         document, computed = find_or_compute(candidate, engine, stores.labels, folder, campaign, self.retry_failed)
         summary = label_summary(document, computed)
-        stores.event(campaign, self.stage, summary_line(document, computed), **summary)
+        name = f"{self.stage}: {candidate_title(candidate)}"
+        stores.event(campaign, self.stage, summary_line(document, computed), ends_job=name, **summary)
         return summary
 
 

@@ -116,6 +116,21 @@ def make_document(
     )
 
 
+def candidate_title(candidate: Candidate) -> str:
+    """A few words that tell a candidate from its neighbours in a list of jobs."""
+    words = [candidate.group, candidate.operation] if candidate.operation != candidate.group else [candidate.group]
+    words.append(candidate.magnetic_state)
+    if "base" in candidate.details:
+        words.append(str(candidate.details["base"]))
+    if "c_over_a" in candidate.details:
+        words.append(f"c/a {float(candidate.details['c_over_a']):.3f}")
+    if "step" in candidate.details:
+        words.append(f"step {candidate.details['step']}")
+    if candidate.seed is not None:
+        words.append(f"seed {candidate.seed}")
+    return " ".join(words)
+
+
 def label_summary(document: LabelDocument, computed: bool = True) -> dict[str, Any]:
     """The few numbers that a job hands on and the live display shows; the rest stays in the store.
 
@@ -138,7 +153,7 @@ def label_summary(document: LabelDocument, computed: bool = True) -> dict[str, A
 
 def summary_line(document: LabelDocument, computed: bool = True) -> str:
     """One line for the log: what it was and what came out."""
-    what = f"{document.candidate.group} {document.candidate.operation} {document.candidate.magnetic_state}"
+    what = candidate_title(document.candidate)
     if document.status == "failed" or document.free_energy is None or document.magmoms is None:
         return f"{what}: set aside, {document.error}"
     moments = np.asarray(document.magmoms)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmace_flows.learning.dataset import DataSet, label_configuration, read_labels
 from mmace_flows.learning.evaluation import branch_errors, parity_data
+from mmace_flows.learning.stop_rule import brief_reason
 from mmace_flows.schemas.loop import BranchErrors, LoopState
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ def save_state(state: LoopState, stores: Stores) -> None:
     stores.event(
         state.campaign,
         "evaluate",
-        f"iteration {state.iteration}: {numbers}{verdict}: {state.reason}",
+        f"iteration {state.iteration}: {numbers}{verdict}: {brief_reason(state.reason)}",
+        ends_job=f"evaluate: iteration {state.iteration}",
+        reason=state.reason,
         test_errors={branch: error.model_dump() for branch, error in state.test_errors.items()},
     )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf, isnan
 from typing import Literal
 
 from pydantic import Field
 
 from mmace_flows.schemas.loop import BranchErrors
 from mmace_flows.schemas.structure import Document
+
+BRIEF_MISSES = 2  # named in the short form of a reason
 
 Decision = tuple[Literal["continue", "stop"], str]
 
@@ -23,12 +26,13 @@ class StopRule(Document):
     def decide(
         self, iteration: int, test: dict[str, BranchErrors], fresh: dict[str, BranchErrors] | None = None
     ) -> Decision:
-        """Go on or stop after ``iteration``.
+        """Go on or stop after ``iteration``; the reason names every miss, the worst first.
 
         Parameters: ``test`` errors of this model on the test set; ``fresh`` errors of the model before on the labels
         that its own sampling brought: small ones say that there is nothing new to learn there.
         """
-        misses = self._misses(test, "test set") + self._misses(fresh or {}, "fresh labels")
+        found = self._misses(test, "test set") + self._misses(fresh or {}, "fresh labels")
+        misses = [phrase for _, phrase in sorted(found, key=lambda miss: -miss[0])]
         if iteration < self.min_iterations:
             return "continue", f"iteration {iteration} of at least {self.min_iterations}"
         if not test:
@@ -41,14 +45,29 @@ class StopRule(Document):
             return "stop", f"last of {self.max_iterations} iterations; still over tolerance: {'; '.join(misses)}"
         return "continue", "over tolerance: " + "; ".join(misses)
 
-    def _misses(self, errors: dict[str, BranchErrors], where: str) -> list[str]:
-        """One phrase per branch and quantity that is over tolerance."""
+    def _misses(self, errors: dict[str, BranchErrors], where: str) -> list[tuple[float, str]]:
+        """Per branch and quantity that is over tolerance: how many times over, and a phrase."""
         misses = []
         for branch, error in errors.items():
             if branch == "all":
                 continue
             if error.energy_rmse is not None and not error.energy_rmse <= self.energy_rmse:
-                misses.append(f"{branch} energy {1000 * error.energy_rmse:.1f} meV/atom ({where})")
+                phrase = f"{branch} energy {1000 * error.energy_rmse:.1f} meV/atom ({where})"
+                misses.append((_times(error.energy_rmse, self.energy_rmse), phrase))
             if error.forces_rmse is not None and not error.forces_rmse <= self.forces_rmse:
-                misses.append(f"{branch} forces {1000 * error.forces_rmse:.0f} meV/Å ({where})")
+                phrase = f"{branch} forces {1000 * error.forces_rmse:.0f} meV/Å ({where})"
+                misses.append((_times(error.forces_rmse, self.forces_rmse), phrase))
         return misses
+
+
+def brief_reason(reason: str) -> str:
+    """A reason of `StopRule.decide` with its worst two misses only, for one line of the display."""
+    head, over, listed = reason.partition("over tolerance: ")
+    misses = listed.split("; ")
+    more = len(misses) - BRIEF_MISSES
+    return reason if more <= 0 else f"{head}{over}{'; '.join(misses[:BRIEF_MISSES])}; and {more} more"
+
+
+def _times(error: float, tolerance: float) -> float:
+    """error / tolerance; an error that is not a number is the worst."""
+    return inf if isnan(error) else error / tolerance

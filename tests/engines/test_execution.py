@@ -152,6 +152,12 @@ def test_two_at_once_and_interrupt(machine: Machine, stores) -> None:
     states = {one["state"] for one in stores().launchpad.fireworks.find({"spec.campaign": "trivial-small"})}
     assert states == {"READY", "WAITING"}
 
+    run = machine.start("resume", "trivial-small", "--workers", "2")
+    lines = read_until(run, "interrupted job")
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert lines[-1].endswith("0 jobs are done already, 2 interrupted jobs start again\n")
+
 
 def test_other_settings_under_the_same_name(machine: Machine) -> None:
     assert machine.mmace(*machine.run("jobs=1"))[0] == 0

@@ -1,14 +1,16 @@
 """Counting jobs by stage, time left, words."""
 
 import io
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from mmace_flows.execution.display import Display, event_line
+from mmace_flows.execution.display import Display, event_line, local_time
 from mmace_flows.execution.progress import cost_lines, duration, summarise
 from mmace_flows.execution.queue import QueuedJob
+from mmace_flows.execution.runner import resume_line
 from mmace_flows.schemas.campaign import CostEstimate, StageEstimate
 
 ESTIMATE = CostEstimate(
@@ -59,6 +61,22 @@ def test_words() -> None:
     assert len(lines) == 3 and "12 jobs, 0.17 core-hours" in lines[-1] and "about 5 min with 2 workers" in lines[-1]
     event = {"stage": "train", "message": "epoch 5", "data": {"energy_rmse": 0.0123456, "epoch": 5, "list": [1]}}
     assert event_line(event) == "train: epoch 5"
+
+
+def test_times_are_of_this_machines_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert local_time("2026-11-22T21:16:20+00:00") == "2026-11-22 22:16:20"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_what_a_resumed_campaign_says() -> None:
+    assert resume_line(1, 0) == "1 job is done already"
+    assert resume_line(2, 1) == "2 jobs are done already, 1 interrupted job starts again"
+    assert resume_line(0, 3) == "0 jobs are done already, 3 interrupted jobs start again"
 
 
 def test_plain_lines_and_log(tmp_path: Path) -> None:

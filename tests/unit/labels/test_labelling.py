@@ -73,6 +73,9 @@ def test_summary_and_line(engine, labels, tmp_path):
     assert summary["energy_per_atom"] == pytest.approx(document.free_energy / 4)
     assert (summary["operation"], summary["magnetic_state"], summary["group"]) == ("distort", "AFM", "train")
     line = labelling.summary_line(document)
+    assert line.startswith("train distort AFM seed 1: ")
+    bain, _ = labelling.find_or_compute(bain_candidates([1.0], ["NM"])[0], engine, labels, tmp_path)
+    assert labelling.summary_line(bain).startswith("bain NM c/a 1.000: ")
     assert "\n" not in line and "eV/atom, AFM (+1.98 +0.54 -1.98 -0.54 μB)" in line
     failed, _ = labelling.find_or_compute(CANDIDATE, AnalyticEngine(epsilon=0.3, fail_after=0), labels, tmp_path)
     assert "set aside, SCF not converged" in labelling.summary_line(failed)

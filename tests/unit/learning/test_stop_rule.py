@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmace_flows.learning.stop_rule import StopRule
+from mmace_flows.learning.stop_rule import StopRule, brief_reason
 from mmace_flows.schemas.loop import BranchErrors
 
 RULE = StopRule(energy_rmse=0.01, forces_rmse=0.1, min_iterations=2, max_iterations=3)
@@ -42,3 +42,19 @@ def test_the_last_iteration_stops_and_says_what_is_missing() -> None:
     assert decision == "stop"
     assert "last of 3" in reason
     assert "20.0 meV/atom" in reason
+
+
+def test_the_short_reason_names_the_two_worst() -> None:
+    test = errors(0.02, 0.15)
+    test["AFM"].forces_rmse = 0.9
+    test["NM"] = BranchErrors(count=1, energy_rmse=float("nan"), forces_rmse=0.01)
+    reason = RULE.decide(3, test, errors(0.03, 0.2))[1]
+    assert reason.count("; ") == 9
+    short = brief_reason(reason)
+    assert short == (
+        "last of 3 iterations; still over tolerance: NM energy nan meV/atom (test set); "
+        "AFM forces 900 meV/Å (test set); and 7 more"
+    )
+    assert len(short) <= 160
+    for whole in (RULE.decide(3, errors(0.001, 0.15))[1], "every branch is within 10 meV/atom", "iteration 1 of 2"):
+        assert brief_reason(whole) == whole
