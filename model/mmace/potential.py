@@ -6,6 +6,8 @@ Numbers in brackets are the equations of arXiv 2604.08143; `docs/potential.md` t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -236,6 +238,26 @@ class Potential(nn.Module):
         periodic in three directions), magnetic_forces [N,3] eV/μB. Strain moves positions and cell, never moments.
         ``create_graph`` keeps everything differentiable once more, for training on derivatives.
         """
+        if create_graph:
+            return self._derivatives(graph, forces, stress, magnetic_forces, create_graph=True)
+        with self._weights_fixed():
+            return self._derivatives(graph, forces, stress, magnetic_forces, create_graph=False)
+
+    @contextmanager
+    def _weights_fixed(self) -> Iterator[None]:
+        """Weights that ask for no gradient meanwhile: nothing is computed for them."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+
+    def _derivatives(
+        self, graph: Graph, forces: bool, stress: bool, magnetic_forces: bool, create_graph: bool
+    ) -> dict[str, Tensor]:
         positions, magmoms, cell = graph.positions, graph.magmoms, graph.cell
         wanted: dict[str, Tensor] = {}
         if forces:
