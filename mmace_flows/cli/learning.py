@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmace_flows.cli.learning_output import UNITS, errors_table, nested, print_json, with_progress
+from mmace_flows.cli.learning_output import UNITS, errors_table, nested, output_console, print_json, with_progress
+from mmace_flows.cli.learning_settings import (
+    check_fraction,
+    checkpoint_file,
+    model_config,
+    parsed_keys,
+    path_of,
+    read_settings,
+    training_config,
+)
 
 if TYPE_CHECKING:  # torch and rich take seconds to import; `mmace --help` must not wait for them
     from mmace.train import Configuration
 
-SECTIONS = ("data", "valid", "output", "model_from", "valid_fraction", "keys", "model", "training")
 DEFAULT_OUTPUT = "training"
 VALID_FRACTION = 0.1
 
@@ -55,20 +63,21 @@ def train_command(
     from rich.console import Console
 
     from mmace import load
-    from mmace.config import PotentialConfig
     from mmace.errors import UserError
-    from mmace.train import TrainingConfig, evaluate_configurations, read_configurations, train
+    from mmace.train import evaluate_configurations, read_configurations, train
     from mmace.train.reading import check_elements
 
-    settings = _settings(config_file)
+    settings = read_settings(config_file)
     where = str(config_file or "options")
-    data = data or _path(settings, "data", config_file)
+    data = data or path_of(settings, "data", config_file)
     if data is None:
         raise UserError("train: no data; give --data FILE.extxyz")
-    valid = valid or _path(settings, "valid", config_file)
-    folder = output or _path(settings, "output", config_file) or Path(DEFAULT_OUTPUT)
-    model_from = model_from or _path(settings, "model_from", config_file)
-    keys = {**(settings.get("keys") or {}), **_parsed_keys(key)}
+    valid = valid or path_of(settings, "valid", config_file)
+    folder = output or path_of(settings, "output", config_file) or Path(DEFAULT_OUTPUT)
+    model_from = model_from or path_of(settings, "model_from", config_file)
+    keys = {**(settings.get("keys") or {}), **parsed_keys(key)}
+    fraction = settings.get("valid_fraction", VALID_FRACTION)
+    check_fraction(fraction, where)
 
     given = dict(settings.get("training") or {})
     options = {
@@ -81,24 +90,24 @@ def train_command(
         "num_threads": threads,
     }
     given |= {name: value for name, value in options.items() if value is not None}
-    training = TrainingConfig.from_dict(given, f"{where}: training")
+    training = training_config(given, where)
     console = Console(stderr=True)
-    initial = load(model_from) if model_from is not None else None
+    initial = load(checkpoint_file(model_from)) if model_from is not None else None
     configurations = read_configurations(data, keys)
     if valid is not None:
         train_set, valid_set = configurations, read_configurations(valid, keys)
     else:
-        train_set, valid_set = _split(configurations, settings.get("valid_fraction", VALID_FRACTION), training.seed)
+        train_set, valid_set = _split(configurations, fraction, training.seed)
     model_settings = dict(settings.get("model") or {})
     if symmetry is not None:
         model_settings["symmetry"] = symmetry
     if initial is not None:
         check_elements(configurations, initial.config.elements)
-        potential = PotentialConfig.from_dict({**initial.config.to_dict(), **model_settings}, f"{where}: model")
+        potential = model_config({**initial.config.to_dict(), **model_settings}, where)
     else:
         model_settings.setdefault("elements", _elements([*train_set, *valid_set]))
         model_settings.setdefault("seed", training.seed)
-        potential = PotentialConfig.from_dict(model_settings, f"{where}: model")
+        potential = model_config(model_settings, where)
     collinear = all(configuration.branch != "non-collinear" for configuration in configurations)
     if "rotate_moments" not in given and potential.symmetry in ("soc", "paper") and collinear:
         training.rotate_moments = True
@@ -129,7 +138,7 @@ def train_command(
         return
     if result.was_finished:
         console.print(f"this training is finished already ({result.reason}); more: --epochs or --max-seconds")
-    out = Console()
+    out = output_console()
     out.print(errors_table(errors["validation"], f"validation, best epoch {result.best_epoch} ({result.reason})"))
     out.print(f"model: {result.checkpoint}", highlight=False, soft_wrap=True)
 
@@ -145,8 +154,8 @@ def evaluate_command(
     from mmace import load, model_hash
     from mmace.train import evaluate_configurations, moment_rotation_error, read_configurations
 
-    potential = load(model)
-    configurations = read_configurations(data, _parsed_keys(key))
+    potential = load(checkpoint_file(model))
+    configurations = read_configurations(data, parsed_keys(key))
     errors = evaluate_configurations(potential, configurations, batch_size)
     leftover = moment_rotation_error(potential, configurations, batch_size=batch_size)
     if as_json:
@@ -161,57 +170,11 @@ def evaluate_command(
             }
         )
         return
-    from rich.console import Console
-
-    console = Console()
+    console = output_console()
     console.print(errors_table(errors, f"{data.name}, {len(configurations)} structures"))
     console.print(
         f"energy change when all moments turn against the lattice: {1000 * leftover:.3g} meV/atom", highlight=False
     )
-
-
-def _settings(path: Path | None) -> dict[str, Any]:
-    """Sections of the settings file; {} without one."""
-    if path is None:
-        return {}
-    import yaml
-
-    from mmace.errors import UserError, unknown_key_message
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: cannot be read ({reason}); give a YAML file of settings") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected sections {', '.join(SECTIONS)}; write them as 'name: value'")
-    for name, value in settings.items():
-        if name not in SECTIONS:
-            raise UserError(unknown_key_message(str(name), SECTIONS, str(path)))
-        if name in ("keys", "model", "training") and not isinstance(value, dict | None):
-            raise UserError(f"{path}: {name} is {value!r}; write settings below it as 'name: value'")
-    return settings
-
-
-def _path(settings: dict[str, Any], name: str, config_file: Path | None) -> Path | None:
-    """A path of the settings file, relative to the file's folder."""
-    if settings.get(name) is None or config_file is None:
-        return None
-    return config_file.parent / str(settings[name])
-
-
-def _parsed_keys(pairs: list[str] | None) -> dict[str, str]:
-    from mmace.errors import UserError
-
-    keys = {}
-    for pair in pairs or []:
-        field, separator, key = pair.partition("=")
-        if not separator or not field or not key:
-            raise UserError(f"--key {pair}: write it as FIELD=KEY, for example magmoms=magmoms")
-        keys[field] = key
-    return keys
 
 
 def _elements(configurations: list[Configuration]) -> list[str]:
@@ -221,15 +184,13 @@ def _elements(configurations: list[Configuration]) -> list[str]:
 
 
 def _split(
-    configurations: list[Configuration], fraction: Any, seed: int
+    configurations: list[Configuration], fraction: float, seed: int
 ) -> tuple[list[Configuration], list[Configuration]]:
     """Training and validation part; at least one each, the order within a part as in the file."""
     import numpy as np
 
     from mmace.errors import UserError
 
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
-        raise UserError(f"valid_fraction is {fraction!r}; give a number between 0 and 1")
     if len(configurations) < 2:
         raise UserError("train: one configuration cannot be split into training and validation; give --valid FILE")
     count = min(max(1, round(fraction * len(configurations))), len(configurations) - 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from mmace.train import TrainingConfig, TrainingResult
@@ -18,6 +21,8 @@ COLUMNS = (
     ("stress", "stress\nGPa", 160.21766208),
     ("magnetic_forces", "magnetic forces\nmeV/μB", 1000.0),
 )
+WIDE = 200  # columns where there is no terminal
+WIDE_BAR = 150  # columns that the progress bar needs to show units too
 UNITS = {"energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "magnetic_forces": "eV/μB"}
 
 
@@ -29,12 +34,15 @@ def with_progress(run: Any, config: TrainingConfig, console: Any) -> TrainingRes
 
     said = [0.0]
 
+    with_units = not console.is_terminal or console.width >= WIDE_BAR
+
     def summary(event: dict[str, Any]) -> str:
         parts = [f"loss {event['loss']:.3g}"]
         for name, heading, factor in COLUMNS:
             error = event[f"{name}_rmse"]
             if error is not None:
-                parts.append(f"{heading.split()[0] if name != 'magnetic_forces' else 'magnetic'} {factor * error:.3g}")
+                what, unit = heading.split("\n")
+                parts.append(f"{what} {factor * error:.3g} {unit if with_units else ''}".rstrip())
         return " · ".join(parts)
 
     bar = Progress(
@@ -60,19 +68,41 @@ def with_progress(run: Any, config: TrainingConfig, console: Any) -> TrainingRes
 
     task = bar.add_task("validation RMSE in meV/atom, meV/Å, GPa, meV/μB", total=config.epochs)
     try:
-        if console.is_terminal:
-            with bar:
-                return run(show)
-        return run(show)
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the last written state")
+        with _termination_interrupts():
+            if console.is_terminal:
+                with bar:
+                    return run(show)
+            return run(show)
+    except KeyboardInterrupt as stop:
+        console.print(str(stop) or "stopped", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """SIGTERM ends the training as Ctrl-C does; outside the main thread nothing changes."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def nested(errors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Errors with one mapping per quantity: branch → {count, energy_per_atom: {rmse, mae}, forces: …}."""
+    """Errors with one mapping per quantity: branch → {count, energy_per_atom: {rmse, mae}, forces: …}.
+
+    Branches without structures are left out, as in the table.
+    """
     result: dict[str, dict[str, Any]] = {}
     for branch, values in errors.items():
+        if not values["count"]:
+            continue
         result[branch] = {"count": values["count"]}
         for (name, _, _), shown in zip(COLUMNS, UNITS, strict=True):
             result[branch][shown] = {kind: values[f"{name}_{kind}"] for kind in ("rmse", "mae")}
@@ -83,6 +113,14 @@ def print_json(data: dict[str, Any]) -> None:
     import json
 
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def output_console() -> Console:
+    """Where results go. Off a terminal nothing is folded or cut to a width that nobody has."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
 
 
 def errors_table(errors: dict[str, dict[str, Any]], title: str) -> Table:

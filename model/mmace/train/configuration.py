@@ -63,7 +63,7 @@ class Configuration:
     stress: np.ndarray | None = None  # [3,3] eV/Å³, ASE's sign
     magnetic_forces: np.ndarray | None = None  # [N,3] −∂E/∂m, eV/μB
     weight: float = 1.0  # of its loss, relative to the other configurations
-    name: str = "configuration"  # file:index or label key; stands in every message
+    name: str = "configuration"  # file, index and line, or label key; stands in every message
 
     def __post_init__(self) -> None:
         self.numbers = np.asarray(self.numbers, dtype=int).reshape(-1)
@@ -93,6 +93,10 @@ class Configuration:
                 raise TypeError
         except (TypeError, ValueError):
             raise UserError(f"{self.name}: {field} is not numbers of shape {shape}; correct the value") from None
+        if array.shape != shape and field == ENERGY.name:
+            raise UserError(
+                f"{self.name}: energy must be one number per configuration, found {array.size} numbers; correct it"
+            )
         if array.shape != shape:
             raise UserError(f"{self.name}: {field} has shape {array.shape}, expected {shape}; correct the value")
         if not np.isfinite(array).all():

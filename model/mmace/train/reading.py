@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from mmace.errors import UserError
 from mmace.fields import ENERGY, MAGMOMS
 from mmace.train.configuration import Configuration, complete_keys
+from mmace.train.sanity import check_sanity
 
 logger = logging.getLogger("mmace")
 
@@ -32,7 +33,8 @@ def read_configurations(path: str | Path, keys: dict[str, str] | None = None) ->
     Moments are vectors [N,3] or one column, which is taken as collinear along z (and said once). Stress has 9 or, in
     Voigt order xx yy zz yz xz xy, 6 numbers.
     Raises `UserError`, one line with file, configuration, line number, field and mend, for: missing or empty file, not
-    extended XYZ, no moments, wrong shapes, NaN or infinity, no energy in any configuration.
+    extended XYZ, no moments, wrong shapes, NaN or infinity, numbers beyond the limits of `mmace.train.sanity`, no
+    energy in any configuration.
     """
     path = Path(path)
     keys = complete_keys(keys)
@@ -45,9 +47,8 @@ def read_configurations(path: str | Path, keys: dict[str, str] | None = None) ->
         if moments is None and atoms.calc is not None:
             moments = atoms.calc.results.get(keys[MAGMOMS.name])
         collinear += moments is not None and np.ndim(moments) == 1
-        # the message of a wrong value names file and line; afterwards the short name is enough
         configuration = Configuration.from_atoms(atoms, keys, name=where)
-        configuration.name = f"{path.name}:{index}"
+        check_sanity(configuration)
         configurations.append(configuration)
     if not configurations:
         raise UserError(f"{path}: no configurations in the file; give an extended-XYZ file with at least one")
@@ -104,6 +105,8 @@ def _frames(path: Path) -> Iterator[tuple[int, int, Atoms]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of an extended-XYZ file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; give the path of an extended-XYZ file") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file; give an extended-XYZ file") from None
     except OSError as error:

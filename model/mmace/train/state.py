@@ -71,7 +71,9 @@ def load_state(folder: Path) -> TrainingState | None:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         if data["version"] != VERSION:
-            raise UserError(f"{path}: written by another version of mmace; train into another folder or replace it (--overwrite)")
+            raise UserError(
+                f"{path}: written by another version of mmace; train into another folder or replace it (--overwrite)"
+            )
         numbers = json.loads(data["numbers"])
         progress = Progress(**numbers.pop("progress"))
         return TrainingState(**numbers, progress=progress, tensors=data["tensors"])

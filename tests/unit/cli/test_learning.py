@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import ase.io
 import numpy as np
@@ -60,6 +63,8 @@ def test_train_resume_and_evaluate(folder, capsys):
     first = capsys.readouterr()
     assert "9 structures to train on, 1 to validate" in first.err
     assert "epoch 3/3" in first.err
+    assert "meV/atom · forces " in first.err
+    assert "meV/Å · stress " in first.err
     assert "turned at random" in first.err  # collinear data
     assert "model: out/model.safetensors" in first.out
     assert json.loads((folder / "out/settings.json").read_text())["training"]["rotate_moments"] is True
@@ -78,7 +83,8 @@ def test_train_resume_and_evaluate(folder, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["model_hash"] == result["model_hash"]
     errors = report["errors"]
-    assert errors["all"]["count"] == 10 == sum(errors[b]["count"] for b in ("NM", "FM", "AFM", "non-collinear"))
+    assert errors["all"]["count"] == 10 == sum(errors[b]["count"] for b in errors if b != "all")
+    assert set(errors) == {"all", "FM"}  # branches without structures are left out
     assert set(errors["FM"]) == {"count", "energy_per_atom", "forces", "stress", "magnetic_forces"}
     assert errors["all"]["forces"]["rmse"] >= errors["all"]["forces"]["mae"] > 0
     assert errors["all"]["magnetic_forces"] == {"rmse": None, "mae": None}
@@ -118,8 +124,16 @@ def test_everything_from_the_settings_file(folder, capsys):
         ("training: [1, 2]\n", "small.yaml: training is [1, 2]"),
         ("just text\n", "small.yaml: expected sections"),
         ("training: {\n", "small.yaml: not valid YAML"),
-        ("valid_fraction: 2\n", "valid_fraction is 2"),
-        ("keys: {magmom: spin}\n", "keys: unknown field 'magmom'"),
+        ("", "small.yaml: the file is empty"),
+        ("valid_fraction: 2\n", "small.yaml: valid_fraction is 2"),
+        ("keys: {magmom: spin}\n", "small.yaml: keys: unknown setting 'magmom'; did you mean 'magmoms'?"),
+        ("model: {r_max: -4.0}\n", "small.yaml: model: r_max = -4.0; must be positive"),
+        ("model: {r_max: wide}\n", "small.yaml: model: r_max is 'wide'; give a number"),
+        ("model: {hidden: 64}\n", "small.yaml: model: hidden is 64; give text"),
+        ("model: {m_max: 3}\n", "small.yaml: model: m_max is 3; give one number per element"),
+        ("model: {symmetry: sock}\n", "small.yaml: model: symmetry: unknown setting 'sock'; did you mean 'soc'?"),
+        ("training: {epochs: 0}\n", "small.yaml: training: epochs is 0; give at least 1"),
+        ("training: {weights: {force: 1}}\n", "small.yaml: training: weights: unknown setting 'force'"),
         ("model: {elements: [Fe]}\n", "element Ni is not known to the model"),
     ],
 )
@@ -160,7 +174,7 @@ def test_an_element_the_model_does_not_know(folder, capsys):
     frames[1].symbols[0] = "Mn"
     ase.io.write("mn.extxyz", frames, format="extxyz")
     message = refused(capsys, "evaluate", "out/model.safetensors", "mn.extxyz")
-    assert "mn.extxyz:1: element Mn is not known to the model (it knows Fe, Ni)" in message
+    assert "mn.extxyz: configuration 1 (line 5): element Mn is not known to the model (it knows Fe, Ni)" in message
 
 
 def test_one_moment_column_is_said(folder, caplog):
@@ -177,3 +191,48 @@ def test_importing_the_commands_imports_nothing_heavy():
     code = f"import sys, mmace_flows.cli.learning; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_results_off_a_terminal_are_not_cut(folder, capsys):
+    assert run(["train", "small.yaml", "--data", "data.extxyz", "--output", "out", "--epochs", "1"]) == 0
+    table = capsys.readouterr().out
+    assert "(1 epoch done)" in table
+    ase.io.write("a" * 60 + ".extxyz", structures(4), format="extxyz")
+    assert run(["evaluate", "out/model.safetensors", "a" * 60 + ".extxyz"]) == 0
+    table = capsys.readouterr().out
+    assert "…" not in table
+    assert "magnetic forces" in table
+
+
+def test_a_folder_instead_of_a_file(folder, capsys):
+    assert run(["train", "small.yaml", "--data", "data.extxyz", "--output", "out", "--epochs", "1"]) == 0
+    assert "out: is a folder" in refused(capsys, "evaluate", "out/model.safetensors", "out")
+    assert "out: is a folder" in refused(capsys, "train", "--data", "out")
+    assert "out: is a folder" in refused(capsys, "evaluate", "out", "data.extxyz")
+
+
+def test_another_run_in_the_folder_names_the_option(folder, capsys):
+    assert run(["train", "small.yaml", "--data", "data.extxyz", "--output", "out", "--epochs", "1"]) == 0
+    assert "--overwrite" in refused(
+        capsys, "train", "small.yaml", "--data", "data.extxyz", "--output", "out", "--seed", "3"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_where_and_goes_on(folder, capsys, number):
+    command = [sys.executable, "-m", "mmace_flows.cli.app", "train", "small.yaml", "--data", "data.extxyz"]
+    command += ["--output", "out", "--epochs", "100000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        end = time.monotonic() + 60
+        while not (folder / "out/state.pt").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait(60) == 130
+    stopped = re.search(r"stopped after epoch (\d+).*; the same command goes on from there", said)
+    assert stopped, said
+    epochs = int(stopped[1]) + 2
+    again = ["train", "small.yaml", "--data", "data.extxyz", "--output", "out", "--epochs", str(epochs), "--json"]
+    assert run(again) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == epochs

@@ -37,7 +37,8 @@ def test_round_trip(tmp_path, iron):
     np.testing.assert_allclose(first.magnetic_forces, iron.arrays["REF_magforces"])
     assert other.forces is None
     assert other.stress is None
-    assert (first.name, other.name) == ("data.extxyz:0", "data.extxyz:1")
+    assert first.name == f"{tmp_path / 'data.extxyz'}: configuration 0 (line 1)"
+    assert other.name == f"{tmp_path / 'data.extxyz'}: configuration 1 (line 5)"
 
 
 def test_one_column_is_collinear_along_z_and_said_once(tmp_path, iron, caplog):
@@ -96,6 +97,35 @@ def test_unknown_field_in_keys(tmp_path):
         (HEADER.replace("pbc", 'REF_stress="1 2 3 4" pbc') + ROWS, "stress has shape (4,)"),
         (HEADER.replace("REF_magmom:R:3", "REF_magmom:R:2:x:R:1") + ROWS, "magmoms has shape (2, 2)"),
         (HEADER + ROWS.replace("Ni", "Qq"), "not valid extended XYZ"),
+        (
+            HEADER.replace("-1.0", '"-1.0 -2.0"') + ROWS,
+            "configuration 0 (line 1): energy must be one number per configuration, found 2 numbers",
+        ),
+        (
+            HEADER + ROWS + HEADER + ROWS.replace("0.6", "-21"),
+            "configuration 1 (line 5): magmoms of atom 1 (Ni) is 21 μB, more than 20 μB; check units",
+        ),
+        (
+            HEADER.replace("REF_magmom:R:3", "REF_magmom:R:3:REF_forces:R:3")
+            + "Fe 0 0 0 0 0 2 0 0 -1001\nNi 1.5 1.5 1.5 0 0 0.6 1 1 1\n",
+            "configuration 0 (line 1): forces of atom 0 (Fe) is 1001 eV/Å, more than 1000 eV/Å; check units",
+        ),
+        (
+            HEADER + ROWS.replace("1.5 1.5 1.5", "0 0 0.05"),
+            "configuration 0 (line 1): atom 0 (Fe) and atom 1 (Ni) are 0.050 Å apart, less than 0.1 Å; correct",
+        ),
+        (
+            HEADER + ROWS + HEADER + ROWS.replace("1.5 1.5 1.5", "3 3 2.96"),
+            "configuration 1 (line 5): atom 0 (Fe) and atom 1 (Ni) are 0.040 Å apart through the cell's boundary",
+        ),
+        (
+            HEADER.replace("3 0 0 0 3 0 0 0 3", "3 0 0 3 0 0 0 0 3") + ROWS,
+            "configuration 0 (line 1): the cell is periodic but its vectors span no volume",
+        ),
+        (
+            HEADER.replace("3 0 0 0 3 0 0 0 3", "0.05 0 0 0 3 0 0 0 3") + ROWS,
+            "configuration 0 (line 1): atom 0 (Fe) and atom 0 (Fe) are 0.050 Å apart through the cell's boundary",
+        ),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, message):
@@ -106,7 +136,7 @@ def test_bad_files_are_refused(tmp_path, text, message):
 
 def test_missing_and_binary_files_are_refused(tmp_path):
     assert "no such file" in refused(tmp_path / "missing.extxyz")
-    assert "cannot be read" in refused(tmp_path)
+    assert "is a folder; give" in refused(tmp_path)
     (tmp_path / "binary.extxyz").write_bytes(b"\xff\xfe\x00\x80")
     assert "not a text file" in refused(tmp_path / "binary.extxyz")
 
@@ -126,3 +156,16 @@ def test_moments_beyond_the_range_are_warned_of(make_data, caplog):
     assert [record.getMessage().split(";")[0] for record in caplog.records] == [
         "moments of Fe reach 5.00 μB in the data but the model is made for at most 4.00 μB"
     ]
+
+
+def test_limits_of_distances_hold_only_where_the_cell_is_periodic(tmp_path):
+    path = tmp_path / "open.extxyz"
+    rows = ROWS.replace("1.5 1.5 1.5", "0 0 2.95")
+    path.write_text(HEADER.replace("T T T", "F F F") + rows)
+    assert len(read_configurations(path)) == 1
+    path.write_text(HEADER.replace("T T T", "T T F") + rows)
+    assert len(read_configurations(path)) == 1
+    path.write_text(HEADER.replace('Lattice="3 0 0 0 3 0 0 0 3" ', "").replace("T T T", "F F F") + rows)
+    assert len(read_configurations(path)) == 1
+    path.write_text(HEADER + rows)
+    assert "0.050 Å apart" in refused(path)

@@ -1,0 +1,140 @@
+"""Settings of `mmace train` from its YAML file and options; every refusal names the file and the setting."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmace.errors import UserError, unknown_key_message
+from mmace.fields import FIELDS
+
+if TYPE_CHECKING:  # torch takes seconds to import; `mmace --help` must not wait for it
+    from mmace.config import PotentialConfig
+    from mmace.train import TrainingConfig
+
+SECTIONS = ("data", "valid", "output", "model_from", "valid_fraction", "keys", "model", "training")
+
+
+def read_settings(path: Path | None) -> dict[str, Any]:
+    """Sections of the settings file; {} without one."""
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot be read ({reason}); give a YAML file of settings") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}); correct it") from error
+    if settings is None:
+        raise UserError(f"{path}: the file is empty; write sections {', '.join(SECTIONS)}, or leave it out")
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: expected sections {', '.join(SECTIONS)}; write them as 'name: value'")
+    for name, value in settings.items():
+        if name not in SECTIONS:
+            raise UserError(unknown_key_message(str(name), SECTIONS, str(path)))
+        if name in ("keys", "model", "training") and not isinstance(value, dict | None):
+            raise UserError(f"{path}: {name} is {value!r}; write settings below it as 'name: value'")
+    for field in settings.get("keys") or {}:
+        if field not in FIELDS:
+            raise UserError(unknown_key_message(str(field), FIELDS, f"{path}: keys"))
+    return settings
+
+
+def path_of(settings: dict[str, Any], name: str, config_file: Path | None) -> Path | None:
+    """A path of the settings file, relative to the file's folder."""
+    if settings.get(name) is None or config_file is None:
+        return None
+    return config_file.parent / str(settings[name])
+
+
+def parsed_keys(pairs: list[str] | None) -> dict[str, str]:
+
+    keys = {}
+    for pair in pairs or []:
+        field, separator, key = pair.partition("=")
+        if not separator or not field or not key:
+            raise UserError(f"--key {pair}: write it as FIELD=KEY, for example magmoms=magmoms")
+        keys[field] = key
+    return keys
+
+
+def check_fraction(fraction: Any, where: str) -> None:
+    """Raises `UserError` if this is no part that can be put aside."""
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
+        raise UserError(f"{where}: valid_fraction is {fraction!r}; give a number between 0 and 1")
+
+
+def checkpoint_file(path: Path) -> Path:
+    """``path``, unless it is a folder: `UserError` that names the likely file."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the checkpoint file, for example {path / 'model.safetensors'}")
+    return path
+
+
+def training_config(settings: dict[str, Any], where: str) -> TrainingConfig:
+    """Settings of the training. Raises `UserError` that begins with ``where`` and the section."""
+    from mmace.train import TrainingConfig
+
+    try:
+        return TrainingConfig.from_dict(settings, f"{where}: training")
+    except UserError as error:
+        raise UserError(_in_file(str(error), "training: ", f"{where}: training: ")) from None
+
+
+def model_config(settings: dict[str, Any], where: str) -> PotentialConfig:
+    """Settings of the potential. Raises `UserError` that begins with ``where`` and the section."""
+    from mmace.config import PotentialConfig
+
+    section = f"{where}: model"
+    kinds = {field.name: field for field in dataclasses.fields(PotentialConfig)}
+    values = {
+        name: _of_kind(value, kinds[name], section) if name in kinds else value for name, value in settings.items()
+    }
+    try:
+        return PotentialConfig.from_dict(values, section)
+    except UserError as error:
+        raise UserError(_in_file(str(error), "potential: ", f"{section}: ")) from None
+
+
+def _in_file(message: str, section: str, place: str) -> str:
+    """``message`` with ``place`` where it has only the name of a section."""
+    return place + message.removeprefix(section) if message.startswith(section) else message
+
+
+def _of_kind(value: Any, field: dataclasses.Field[Any], section: str) -> Any:
+    """``value`` if it is of the kind of the setting's default. YAML reads "1e-3" as text: it is meant as a number."""
+    default = [] if field.default is dataclasses.MISSING else field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    kind = type(default)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    good, wanted = {
+        bool: (isinstance(value, bool), "true or false"),
+        int: (isinstance(value, int) and number, "a whole number"),
+        float: (number or _is_number(value), "a number"),
+        str: (isinstance(value, str), "text"),
+        dict: (_are_numbers(value), "one number per element"),
+        list: (isinstance(value, list), "a list, for example [Fe, Ni]"),
+        tuple: (isinstance(value, list | tuple), "a list"),
+    }[kind]
+    if not good:
+        raise UserError(f"{section}: {field.name} is {value!r}; give {wanted}")
+    return float(value) if kind is float else value
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(value, str)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in value.values()
+    )

@@ -1,0 +1,61 @@
+"""Numbers that a file can hold but nobody can mean: atoms on top of each other, moments and forces beyond nature."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import chemical_symbols
+from vesin import NeighborList
+
+from mmace.errors import UserError
+from mmace.fields import FORCES, MAGMOMS
+from mmace.train.configuration import Configuration
+
+SHORTEST_DISTANCE = 0.1  # Å
+SEARCH_RADIUS = 1.0  # Å; pairs are sorted into boxes of this size, and smaller boxes only take longer
+LARGEST_MOMENT = 20.0  # μB; the largest of any atom are near 10
+LARGEST_FORCE = 1e3  # eV/Å
+
+
+def check_sanity(configuration: Configuration) -> None:
+    """Raises `UserError` naming configuration and atoms (counted from 0) for values beyond the limits above."""
+    _check_lengths(configuration, MAGMOMS.name, configuration.magmoms, LARGEST_MOMENT, "μB")
+    if configuration.forces is not None:
+        _check_lengths(configuration, FORCES.name, configuration.forces, LARGEST_FORCE, "eV/Å")
+    _check_distances(configuration)
+
+
+def _check_lengths(configuration: Configuration, field: str, vectors: np.ndarray, limit: float, unit: str) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    atom = int(np.argmax(lengths))
+    if lengths[atom] > limit:
+        raise UserError(
+            f"{configuration.name}: {field} of {_named(configuration, atom)} is {lengths[atom]:.4g} {unit}, more than "
+            f"{limit:g} {unit}; check units and columns, or remove this configuration"
+        )
+
+
+def _check_distances(configuration: Configuration) -> None:
+    if np.linalg.matrix_rank(configuration.cell[configuration.pbc]) < configuration.pbc.sum():
+        raise UserError(
+            f"{configuration.name}: the cell is periodic but its vectors span no volume; correct the Lattice or the pbc"
+        )
+    one, other, shifts, distances = NeighborList(cutoff=SEARCH_RADIUS, full_list=False).compute(
+        points=configuration.positions,
+        box=configuration.cell,
+        periodic=configuration.pbc.tolist(),
+        quantities="ijSd",
+    )
+    if len(distances) == 0 or distances.min() >= SHORTEST_DISTANCE:
+        return
+    pair = int(np.argmin(distances))
+    first, second = sorted((int(one[pair]), int(other[pair])))
+    through = " through the cell's boundary" if np.any(shifts[pair]) else ""
+    raise UserError(
+        f"{configuration.name}: {_named(configuration, first)} and {_named(configuration, second)} are "
+        f"{distances[pair]:.3f} Å apart{through}, less than {SHORTEST_DISTANCE} Å; correct positions or "
+        f"cell, or remove this configuration"
+    )
+
+
+def _named(configuration: Configuration, atom: int) -> str:
+    return f"atom {atom} ({chemical_symbols[configuration.numbers[atom]]})"
