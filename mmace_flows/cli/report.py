@@ -25,12 +25,13 @@ def report_command(
     figures: Annotated[Path | None, typer.Option(help="folder that also gets the Bain figure as bain.png")] = None,
 ) -> None:
     """Write a campaign's report: one HTML file that works offline. Also while the campaign is running."""
-    from mmace_flows.execution.campaign import require_campaign
+    from mmace_flows.execution.campaign import require_campaign, require_database
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.report.build import build_report
 
     settings = load_settings(data_dir=data_dir)
+    require_database(settings, campaign)
     os.environ["MMACE_DATA_DIR"] = str(settings.data_dir)  # stores find their server by it
     stores = open_stores(settings)
     name = require_campaign(stores, campaign).campaign

@@ -18,6 +18,7 @@ from mmace_flows.schemas.campaign import Campaign
 from mmace_flows.schemas.structure import content_hash
 
 if TYPE_CHECKING:
+    from mmace_flows.execution.settings import Settings
     from mmace_flows.execution.stores import Stores
 
 SIGN_OF_LIFE = timedelta(seconds=60)  # a runner on another machine that is silent for longer is dead
@@ -50,11 +51,21 @@ def list_campaigns(stores: Stores) -> list[Campaign]:
     return [Campaign(**{key: value for key, value in one.items() if key != "_id"}) for one in found]
 
 
+def require_database(settings: Settings, name: str | None) -> None:
+    """Raise UserError if there never was a database, rather than start one in which nothing can be found."""
+    from mmace_flows.execution.embedded import EmbeddedDatabase
+
+    if settings.database is None and not EmbeddedDatabase(settings).exists():
+        what = "no campaign" if name is None else f"no campaign '{name}'"
+        raise UserError(f"{what}: there is no database in {settings.data_dir}; another folder: --data-dir")
+
+
 def require_campaign(stores: Stores, name: str | None) -> Campaign:
     """The campaign of this name; without a name the newest unfinished one, else the newest. Raises UserError."""
     campaigns = list_campaigns(stores)
     if not campaigns:
-        raise UserError("no campaign in this database yet; begin one with `mmace run workflows/feni.py --preset small`")
+        what = "no campaign" if name is None else f"no campaign '{name}', nor any other,"
+        raise UserError(f"{what} in this database yet; begin one with `mmace run workflows/feni.py --preset small`")
     if name is None:
         unfinished = [one for one in campaigns if one.finished is None]
         return (unfinished or campaigns)[-1]
@@ -114,10 +125,26 @@ def _difference(old: Campaign, recipe: Recipe, settings: BaseModel) -> str:
     """The first few settings that differ, in words."""
     if str(old.details.get("recipe_file", "")).rpartition("/")[2] != recipe.path.name:
         return f"its recipe is {old.recipe}"
-    new = settings.model_dump(mode="json")
-    keys = [key for key in {**old.settings, **new} if old.settings.get(key) != new.get(key)]
-    shown = [f"{key}: {old.settings.get(key)!r} there, {new.get(key)!r} here" for key in keys[:2]]
-    return "; ".join(shown)[:200] + ("; …" if len(keys) > 2 else "")
+    found = _leaves(old.settings, settings.model_dump(mode="json"))
+    shown = [f"{key}: {_short(there)} there, {_short(here)} here" for key, there, here in found[:2]]
+    return "; ".join(shown) + (f"; and {len(found) - 2} more" if len(found) > 2 else "")
+
+
+def _leaves(there: Any, here: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted key, value there, value here) of everything that differs in nested settings."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return [] if there == here else [(key, there, here)]
+    return [
+        leaf
+        for name in {**there, **here}
+        for leaf in _leaves(there.get(name), here.get(name), f"{key}.{name}" if key else str(name))
+    ]
+
+
+def _short(value: Any) -> str:
+    """A value, cut to a length that fits into a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 @contextmanager

@@ -192,7 +192,8 @@ def _gpu(settings: Settings) -> Iterator[Finding]:
 
 
 def _hardware(settings: Settings) -> Iterator[Finding]:
-    yield Finding("cores", "ok", f"{available_cores()}, {settings.workers} jobs at a time (MMACE_WORKERS)")
+    given = f" ({settings.source('workers')})" if "workers" in settings.model_fields_set else ""
+    yield Finding("cores", "ok", f"{available_cores()}, {settings.workers} jobs at a time{given}")
     with contextlib.suppress(ValueError, OSError):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
         enough = memory >= NEEDED_MEMORY_GB

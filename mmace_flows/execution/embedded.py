@@ -52,6 +52,7 @@ class EmbeddedDatabase:
 
         Raises UserError if it cannot be started.
         """
+        make_folder(self.folder, self.settings.data_dir_mend)
         with self._lock:
             make_folder(self.leases)
             lease = self.leases / str(ProcessName.this())
@@ -73,6 +74,7 @@ class EmbeddedDatabase:
 
     def keep(self) -> int:
         """Start the server and let it run until `stop`; returns its port."""
+        make_folder(self.folder, self.settings.data_dir_mend)
         with self._lock:
             make_folder(self.leases)
             arguments = self._ensure_running()

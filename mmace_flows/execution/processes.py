@@ -119,14 +119,12 @@ class FileLock:
         self.release()
 
 
-def make_folder(path: Path) -> Path:
-    """Make the folder and its parents. Raises UserError where that is not possible."""
+def make_folder(path: Path, mend: str = "choose another with --data-dir") -> Path:
+    """Make the folder and its parents. Raises UserError, with ``mend``, where that is not possible."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot make this folder ({error.strerror}); choose another with --data-dir"
-        ) from error
+        raise UserError(f"{path}: cannot make this folder ({error.strerror}); {mend}") from error
     return path
 
 

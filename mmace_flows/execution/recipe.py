@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmace.errors import UserError, unknown_key_message
+from mmace_flows.execution.explain import explain
 
 if TYPE_CHECKING:
     from jobflow import Flow
@@ -72,9 +73,7 @@ class Recipe:
         try:
             return kind.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "settings"
-            raise UserError(f"{where} {field}: {first['msg'].lower()}, got {first['input']!r}") from error
+            raise UserError(f"{where} {explain(kind, values, error)}") from error
 
     def build(self, settings: BaseModel, campaign: str) -> Flow:
         """The campaign's flow."""

@@ -63,8 +63,9 @@ def run(request: Request, settings: Settings, console: Console) -> int:
 
 def resume(name: str | None, settings: Settings, console: Console) -> int:
     """Continue a campaign (default: the newest unfinished one); returns the exit code. Raises UserError."""
-    from mmace_flows.execution.campaign import require_campaign
+    from mmace_flows.execution.campaign import require_campaign, require_database
 
+    require_database(settings, name)
     stores = _open(settings)
     campaign = require_campaign(stores, name)
     recipe = load_recipe(Path(campaign.details.get("recipe_file") or campaign.recipe))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mmace.errors import UserError, unknown_key_message
@@ -42,6 +42,20 @@ class Settings(BaseSettings):
     workers: int = Field(default_factory=available_cores, ge=1, description="jobs that run at a time on this machine")
     pseudo_dir: Path | None = Field(default=None, description="folder of UPF pseudopotentials for Quantum ESPRESSO")
 
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)  # field → where its value was given
+
+    def source(self, field: str) -> str:
+        """Where a field's value was given: a variable, the settings file, or an option; empty for a default."""
+        return self._sources.get(field, "")
+
+    @property
+    def data_dir_mend(self) -> str:
+        """What to change if the data folder cannot be used, with the place that named it."""
+        source = self.source("data_dir")
+        if not source or source.startswith("--"):
+            return "choose another with --data-dir"
+        return f"it comes from {source}: correct that, or give --data-dir"
+
 
 def load_settings(**overrides: Any) -> Settings:
     """Settings from YAML file, environment and ``overrides`` (None means not given), the last one winning.
@@ -55,10 +69,15 @@ def load_settings(**overrides: Any) -> Settings:
         if key not in fields:
             raise UserError(unknown_key_message(str(key), fields, str(path)))
     _check_environment(fields)
+    sources = dict.fromkeys(values, str(path))
     for field in fields:  # the file is the weakest source, but arguments of BaseSettings would beat the environment
-        if os.environ.get(PREFIX + field.upper()):
+        variable = PREFIX + field.upper()
+        if os.environ.get(variable):
             values.pop(field, None)
-    values.update({key: value for key, value in overrides.items() if value is not None})
+            sources[field] = variable
+    given = {key: value for key, value in overrides.items() if value is not None}
+    values.update(given)
+    sources.update({key: f"--{key.replace('_', '-')}" for key in given})
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -68,7 +87,9 @@ def load_settings(**overrides: Any) -> Settings:
         source = variable if variable in os.environ else f"{path}: {field}" if field in values else field
         raise UserError(f"{source}: {first['msg'].lower()}, got {first['input']!r}") from error
     paths = {key: value.expanduser().absolute() for key in fields if isinstance(value := getattr(settings, key), Path)}
-    return settings.model_copy(update=paths)
+    settings = settings.model_copy(update=paths)
+    settings._sources = sources
+    return settings
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

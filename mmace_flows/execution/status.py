@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmace.errors import UserError
 from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.progress import Progress, ProgressReader, duration
 from mmace_flows.execution.queue import DONE, RUNNING, failure_message
@@ -31,11 +30,11 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
 
 def campaign_status(settings: Settings, name: str) -> dict[str, Any]:
     """Everything about one campaign. Raises UserError if there is none of this name."""
-    from mmace_flows.execution.campaign import require_campaign
+    from mmace_flows.execution.campaign import require_campaign, require_database
+    from mmace_flows.execution.stores import open_stores
 
-    stores = _stores(settings)
-    if stores is None:
-        raise UserError(f"no campaign '{name}': there is no database in {settings.data_dir}; see --data-dir")
+    require_database(settings, name)
+    stores = open_stores(settings)
     campaign = require_campaign(stores, name)
     row, progress = _summary(stores, campaign, settings)
     events = stores.events._collection.find({"campaign": name}, {"_id": 0, "process": 0}).sort("_id", -1)

@@ -175,7 +175,8 @@ class Stores:
 
     def campaign_folder(self, campaign: str) -> Path:
         """Folder of this machine for logs, report and scratch of a campaign."""
-        return make_folder(self.connection.settings.data_dir / "campaigns" / campaign)
+        settings = self.connection.settings
+        return make_folder(settings.data_dir / "campaigns" / campaign, settings.data_dir_mend)
 
     def scratch(self, campaign: str, key: str) -> Path:
         """Folder of this machine for resumable work; the same for the same ``key``."""

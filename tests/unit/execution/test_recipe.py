@@ -20,6 +20,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
     iterations: int = 2
     kpts: list[int] = [3, 3, 3]
+    grid: tuple[int, int, int] | None = (4, 4, 2)
+    counts: dict[str, int] = {"NM": 1}
     training: Training = Training()
 
 PRESETS = {"small": Settings(), "paper": Settings(iterations=3)}
@@ -43,7 +45,9 @@ def recipe_file(tmp_path: Path) -> Iterator[Path]:
 def test_changes_reach_into_nested_settings(recipe_file: Path) -> None:
     recipe = load_recipe(recipe_file)
     settings = recipe.settings("paper", ["training.epochs=7", "kpts=[1, 2, 3]"])
-    assert settings.model_dump() == {"iterations": 3, "kpts": [1, 2, 3], "training": {"epochs": 7}}
+    assert settings.model_dump() == {
+        "iterations": 3, "kpts": [1, 2, 3], "grid": (4, 4, 2), "counts": {"NM": 1}, "training": {"epochs": 7},
+    }  # fmt: skip
     assert recipe.preset("paper").model_dump()["training"] == {"epochs": 5}, "the preset itself is untouched"
     assert load_recipe(recipe_file).module is recipe.module, "jobs defined in it keep their identity"
 
@@ -59,6 +63,13 @@ def test_changes_reach_into_nested_settings(recipe_file: Path) -> None:
         ("small", "iterations", "expected key=value"),
         ("small", "iterations.x=1", "holds a value"),
         ("small", "kpts=[1", "not readable"),
+        ("small", "training=3", "--set training: expected a mapping of settings, or one of them, like training.epochs"),
+        ("small", "training={epoch: 3}", "--set training.epoch: extra inputs are not permitted, got 3"),
+        ("small", "grid=[4, 4]", r"--set grid: expected three whole numbers, like \[4, 4, 2\], got \[4, 4\]"),
+        ("small", "grid=[4, 4, x]", "--set grid: expected three whole numbers"),
+        ("small", "grid=4", "--set grid: expected three whole numbers"),
+        ("small", "counts=4", "--set counts: expected a mapping, like {name: value}, got 4"),
+        ("small", "counts={NM: many}", "--set counts.NM: .*integer.*'many'"),
     ],
 )
 def test_wrong_settings(preset: str, change: str, message: str, recipe_file: Path) -> None:

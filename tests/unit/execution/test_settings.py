@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from mmace.errors import UserError
+from mmace_flows.execution.doctor import _hardware
+from mmace_flows.execution.embedded import EmbeddedDatabase
 from mmace_flows.execution.server import ServerConfig
 from mmace_flows.execution.settings import Settings, load_settings
 
@@ -50,6 +52,25 @@ def test_wrong_file(text: str, words: list[str], tmp_path: Path, monkeypatch: py
         load_settings()
     message = str(caught.value)
     assert all(word in message for word in words) and "\n" not in message
+
+
+def test_a_data_folder_that_cannot_be_made_names_who_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    wrong = tmp_path / "file" / "data"
+    for words in ("choose another with --data-dir", "it comes from MMACE_DATA_DIR: correct that"):
+        settings = load_settings() if "MMACE" in words else load_settings(data_dir=wrong)
+        with pytest.raises(UserError, match=words):
+            EmbeddedDatabase(settings).join()
+        monkeypatch.setenv("MMACE_DATA_DIR", str(wrong))
+
+
+def test_the_doctor_names_a_variable_only_if_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = next(_hardware(load_settings()))
+    assert cores.detail.endswith("jobs at a time")
+    monkeypatch.setenv("MMACE_WORKERS", "3")
+    assert next(_hardware(load_settings())).detail.endswith(", 3 jobs at a time (MMACE_WORKERS)")
 
 
 def test_misspelt_variable(monkeypatch: pytest.MonkeyPatch) -> None:
