@@ -111,11 +111,13 @@ def train_command(
     collinear = all(configuration.branch != "non-collinear" for configuration in configurations)
     if "rotate_moments" not in given and potential.symmetry in ("soc", "paper") and collinear:
         training.rotate_moments = True
-        console.print("all moments are collinear: they are turned at random while training (--no-rotate-moments: not)")
+        said = "all moments are collinear: they are turned at random while training (--no-rotate-moments: not)"
+        console.print(said, highlight=False, soft_wrap=True)
     console.print(
         f"{len(train_set)} structures to train on, {len(valid_set)} to validate; "
         f"elements {', '.join(potential.elements)}; folder {folder}",
         highlight=False,
+        soft_wrap=True,
     )
     arguments = (potential, training, train_set, valid_set, folder, initial)
     result = with_progress(lambda progress: train(*arguments, progress, overwrite=overwrite), training, console)

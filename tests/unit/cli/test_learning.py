@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -65,7 +66,7 @@ def test_train_resume_and_evaluate(folder, capsys):
     assert "epoch 3/3" in first.err
     assert "meV/atom · forces " in first.err
     assert "meV/Å · stress " in first.err
-    assert "turned at random" in first.err  # collinear data
+    assert "turned at random while training (--no-rotate-moments: not)\n" in first.err  # collinear data, one line
     assert "model: out/model.safetensors" in first.out
     assert json.loads((folder / "out/settings.json").read_text())["training"]["rotate_moments"] is True
     trained = model_hash(load("out/model.safetensors"))
@@ -236,3 +237,16 @@ def test_interrupted_it_says_where_and_goes_on(folder, capsys, number):
     again = ["train", "small.yaml", "--data", "data.extxyz", "--output", "out", "--epochs", str(epochs), "--json"]
     assert run(again) == 0
     assert json.loads(capsys.readouterr().out)["epochs"] == epochs
+
+
+def test_the_page_on_training_runs_as_typed(tmp_path):
+    page = (Path(__file__).parents[3] / "docs/training.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True, timeout=120)
+    assert set(load(tmp_path / "python-training/model.safetensors").config.elements) == {"Fe", "Ni"}
+    settings = re.findall(r"```yaml\n(.*?)```", page, re.S)[0]
+    (tmp_path / "feni.yaml").write_text(settings, encoding="utf-8")
+    assert run(["train", str(tmp_path / "feni.yaml"), "--epochs", "1"]) == 0
+    assert (tmp_path / "training/model.safetensors").exists()
