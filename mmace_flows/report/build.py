@@ -9,7 +9,7 @@ from mmace.errors import UserError
 from mmace_flows.learning.loop import LABEL_STAGES, label_keys
 from mmace_flows.learning.state import read_states
 from mmace_flows.report import data as make
-from mmace_flows.report import sections
+from mmace_flows.report import errors_section, sections
 from mmace_flows.report.data import ReportData
 from mmace_flows.report.figures import bain_figure
 from mmace_flows.report.html import page
@@ -101,7 +101,7 @@ def render(data: ReportData) -> str:
     parts = [
         sections.bain(data),
         sections.coverage(data),
-        sections.errors(data),
+        errors_section.errors(data),
         sections.parity(data),
         sections.learning(data),
         sections.set_aside(data),

@@ -17,6 +17,7 @@ from mmace_flows.structures.base_cells import tetragonal_ratio, volume_per_atom
 
 GPA_PER_EV_A3 = 160.21766208
 STATES = ("NM", "FM", "AFM")
+NO_FORCE = 1e-4  # eV/Å: forces below are zero by symmetry and noise of DFT
 
 
 @dataclass
@@ -138,6 +139,19 @@ def parities(state: LoopState) -> list[Parity]:
         Parity("moment (μB)", {name: (p.moments_dft, p.moments_model) for name, p in sets.items()}, "μB"),
     ]
     return [panel for panel in panels if any(len(dft) for dft, _ in panel.sets.values())]
+
+
+def branches_without_forces(data: ReportData, keys: Sequence[str]) -> set[str]:
+    """Branches ("all" among them) of these labels in which symmetry lets no force act: nothing to be wrong about."""
+    from mmace.train import magnetic_branch
+
+    wanted, largest = set(keys), defaultdict[str, float](float)
+    for label in data.labels:
+        if label.label_key in wanted and label.forces is not None and label.magmoms is not None:
+            force = max((abs(component) for row in label.forces for component in row), default=0.0)
+            for branch in ("all", magnetic_branch(label.magmoms)):
+                largest[branch] = max(largest[branch], force)
+    return {branch for branch, force in largest.items() if force < NO_FORCE}
 
 
 def stage_costs(data: ReportData) -> list[tuple[str, int, float]]:

@@ -11,7 +11,7 @@ from mmace_flows.report import figures, html
 from mmace_flows.report.data import GPA_PER_EV_A3, ReportData
 from mmace_flows.report.html import Section
 from mmace_flows.report.style import to_svg
-from mmace_flows.schemas.loop import BranchErrors
+from mmace_flows.schemas.loop import BranchErrors, LoopState
 from mmace_flows.structures.base_cells import volume_per_atom
 
 LEARNING_QUANTITIES = {
@@ -38,14 +38,14 @@ def lead(data: ReportData) -> str:
         errors, path = best.test_errors.get("all"), last.bain_errors.get("all")
         if errors and errors.energy_rmse is not None:
             numbers.append(
-                (f"{1000 * errors.energy_rmse:.1f}", "meV/atom", f"test energy RMSE, iteration {best.iteration}")
+                (f"{1000 * errors.energy_rmse:.1f}", "meV/atom", f"test energy RMSE, {_rests_on(best, errors)}")
             )
         if errors and errors.forces_rmse is not None:
-            numbers.append(
-                (f"{1000 * errors.forces_rmse:.0f}", "meV/Å", f"test force RMSE, iteration {best.iteration}")
-            )
+            numbers.append((f"{1000 * errors.forces_rmse:.0f}", "meV/Å", f"test force RMSE, {_rests_on(best, errors)}"))
         if path and path.energy_rmse is not None:
-            numbers.append((f"{1000 * path.energy_rmse:.1f}", "meV/atom", "Bain path energy RMSE, last iteration"))
+            numbers.append(
+                (f"{1000 * path.energy_rmse:.1f}", "meV/atom", f"Bain path energy RMSE, {_rests_on(last, path)}")
+            )
     numbers.append((*_duration(seconds), "core time"))
     text += html.cards(numbers)
     if last:
@@ -56,6 +56,11 @@ def lead(data: ReportData) -> str:
     else:
         text += '<p class="note"><strong>Still running.</strong> No model has been trained yet.</p>'
     return text
+
+
+def _rests_on(state: LoopState, errors: BranchErrors) -> str:
+    """Which iteration a headline number is of, and on how many structures it rests."""
+    return f"iteration {state.iteration} (n = {errors.count})"
 
 
 def _rmse(errors: BranchErrors | None, name: str) -> float:
@@ -111,56 +116,6 @@ def coverage(data: ReportData) -> Section | None:
         "Each mark is one labelled structure, by what made it; distorted cells are measured by their lattice vectors."
     )
     return Section("coverage", "Coverage of volume and c/a", html.figure(svg, caption, narrow=True))
-
-
-def errors(data: ReportData) -> Section | None:
-    """Errors per branch and iteration."""
-    if not data.states:
-        return None
-    body = html.paragraph(
-        "Root mean square errors at DFT's moments; energies are free energies per atom, forces and stress by component."
-    )
-    header = ["set", "branch", "iteration", "structures", "energy (meV/atom)", "force (meV/Å)", "stress (GPa)",
-              "magnetic force (meV/μB)"]  # fmt: skip
-    rows: list[list[object]] = []
-    for title, name in (("test", "test_errors"), ("Bain path", "bain_errors"), ("train", "train_errors")):
-        branches = list(dict.fromkeys(branch for state in data.states for branch in getattr(state, name)))
-        for branch in sorted(branches, key=lambda branch: ("all", "NM", "FM", "AFM", "non-collinear").index(branch)):
-            for state in data.states:
-                found = getattr(state, name).get(branch)
-                if found:
-                    rows.append([title, branch, state.iteration, found.count, *_error_cells(found)])
-    body += html.table(header, rows, text_columns=2, group=True)
-    body += html.table(
-        ["iteration", "decision", "reason", "trained on", "symmetry error (meV/atom)"],
-        [
-            [
-                state.iteration, state.decision, state.reason, len(state.training_keys),
-                "–" if state.symmetry_error is None else f"{1000 * state.symmetry_error:.3f}",
-            ]
-            for state in data.states
-        ],
-        text_columns=3,
-    )  # fmt: skip
-    body += html.paragraph(
-        "Symmetry error: change of the energy when all moments turn together against the lattice; DFT without "
-        "spin–orbit coupling has none. Magnetic force errors are taken against zero, its value in an unconstrained "
-        "self-consistent state, where the engine gives no other.",
-        "soft",
-    )
-    return Section("errors", "Errors per magnetic branch", body)
-
-
-def _error_cells(found: BranchErrors) -> list[str]:
-    def cell(value: float | None, scale: float, digits: int) -> str:
-        return "–" if value is None else f"{value * scale:.{digits}f}"
-
-    return [
-        cell(found.energy_rmse, 1000.0, 1),
-        cell(found.forces_rmse, 1000.0, 0),
-        cell(found.stress_rmse, GPA_PER_EV_A3, 2),
-        cell(found.magnetic_forces_rmse, 1000.0, 1),
-    ]
 
 
 def parity(data: ReportData) -> Section | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -155,9 +156,41 @@ def test_what_users_wrote_is_escaped(full: ReportData) -> None:
 
 def test_headline_names_the_better_iteration_and_the_decision(full: ReportData) -> None:
     page = render(full)
-    assert "<b>4.0 <small>meV/atom</small></b><span>test energy RMSE, iteration 2</span>" in page
+    assert "<b>4.0 <small>meV/atom</small></b><span>test energy RMSE, iteration 2 (n = 4)</span>" in page
     assert "Stopped after iteration 2." in page
     assert "AFM" in page and "FM" in page
+
+
+def test_errors_that_are_zero_by_symmetry_are_not_shown_as_merits(full: ReportData) -> None:
+    def rows(page: str) -> dict[tuple[str, str], list[str]]:
+        """Cells of the table of errors, by set and branch; cells that repeat are left out there."""
+        found, title, branch = {}, "", ""
+        table = page.split('<section id="errors">')[1].split("</table>")[0]
+        for line in re.findall(r"<tr.*?</tr>", table)[1:]:
+            cells = re.findall(r"<td[^>]*>(.*?)</td>", line)
+            title, branch = cells[0] or title, cells[1] or branch
+            found[title, branch] = cells[4:]
+        return found
+
+    def with_errors(state: LoopState, forces: float) -> LoopState:
+        zero = {
+            branch: error.model_copy(
+                update={"forces_rmse": forces, "magnetic_forces_rmse": 0.0 if branch == "NM" else 0.02}
+            )
+            for branch, error in state.bain_errors.items()
+        }
+        return state.model_copy(update={"bain_errors": zero, "test_errors": zero})
+
+    page = render(replace(full, states=[with_errors(full.states[0], 1e-9)]))
+    check(page)
+    table = rows(page)
+    assert table["Bain path", "FM"][1] == table["Bain path", "all"][1] == "–*"
+    assert [table["Bain path", branch][3] for branch in ("all", "NM", "FM", "AFM")] == ["20.0", "–*", "20.0", "20.0"]
+    assert table["test", "FM"][1] == "0", "DFT has forces there, so a small error is a merit"
+    assert "zero by symmetry" in page
+    wrong = rows(render(replace(full, states=[with_errors(full.states[0], 0.3)])))
+    assert wrong["Bain path", "FM"][1] == "300", "a model that breaks the symmetry is not hidden"
+    assert "zero by symmetry" not in render(full)
 
 
 def test_a_report_before_the_first_model_and_before_the_first_label(full: ReportData) -> None:
