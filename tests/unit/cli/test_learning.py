@@ -223,14 +223,20 @@ def test_another_run_in_the_folder_names_the_option(folder, capsys):
 def test_interrupted_it_says_where_and_goes_on(folder, capsys, number):
     command = [sys.executable, "-m", "mmace_flows.cli.app", "train", "small.yaml", "--data", "data.extxyz"]
     command += ["--output", "out", "--epochs", "100000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
+
+    def listen() -> None:  # tests started in the background inherit an ignored SIGINT
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
+    try:
         end = time.monotonic() + 60
         while not (folder / "out/state.pt").exists() and time.monotonic() < end:
             time.sleep(0.05)
         process.send_signal(number)
-        said = process.stderr.read()
-        assert process.wait(60) == 130
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130
+    finally:
+        process.kill()
     stopped = re.search(r"stopped after epoch (\d+).*; the same command goes on from there", said)
     assert stopped, said
     epochs = int(stopped[1]) + 2
