@@ -119,7 +119,6 @@ class EdgeMessage(nn.Module):
         self.sources = tuple(sources)
         self.register_buffer("geometry", torch.tensor(np.concatenate(constants, axis=1), dtype=dtype), persistent=False)
         inputs = num_bessel + (num_chebyshev if rules.magnetic else 0)
-        self.num_bessel = num_bessel
         sizes = [inputs, *radial_hidden]
         self.radial_position = MLP([*sizes, self.num_position * channels], generator, dtype)
         if rules.magnetic:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmace.native import library, node_parts, run_parts
+from mmace.native import accumulators, kernel, library, pointer, run_parts, total
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class MessageSum:
         G, P, Q, H = inputs
         senders, real = graph
         nodes, width = senders.shape
-        kernel = getattr(library(), f"message_{name}_{str(P.dtype).removeprefix('torch.')}")
+        call = kernel(f"message_{name}", P)
 
         def work(part: int, low: int, high: int) -> None:
             sizes = (ctypes.c_int64 * 9)(
@@ -95,16 +95,16 @@ class MessageSum:
                 len(self.paths),
             )
             edges = slice(low * width, high * width)
-            kernel(
+            call(
                 sizes,
-                _pointer(self.table),
-                _pointer(senders[low:high]),
-                _pointer(real[low:high]),
-                _pointer(G[edges]),
-                _pointer(P[edges]),
-                _pointer(Q[edges] if Q is not None else None),
-                _pointer(H),
-                *[_pointer(x) for x in rest(part, slice(low, high), edges)],
+                pointer(self.table),
+                pointer(senders[low:high]),
+                pointer(real[low:high]),
+                pointer(G[edges]),
+                pointer(P[edges]),
+                pointer(Q[edges] if Q is not None else None),
+                pointer(H),
+                *[pointer(x) for x in rest(part, slice(low, high), edges)],
             )
 
         run_parts(work, nodes)
@@ -122,15 +122,14 @@ class MessageSum:
             torch.empty_like(x) if want and x is not None else None
             for x, want in zip(inputs[:3], wanted[:3], strict=True)
         )
-        dH = [torch.zeros_like(inputs[3]) for _ in node_parts(graph[0].shape[0])] if wanted[3] else None
+        dH = accumulators(inputs[3], graph[0].shape[0]) if wanted[3] else None
 
         def rest(part: int, nodes: slice, edges: slice) -> list[Tensor | None]:
             pieces = [x[edges] if x is not None else None for x in (dG, dP, dQ)]
             return [D[nodes], *pieces, dH[part] if dH else None]
 
         self._run("backward", inputs, graph, rest)
-        total = None if dH is None else dH[0] if len(dH) == 1 else torch.stack(dH).sum(0)
-        return [dG, dP, dQ, total]
+        return [dG, dP, dQ, total(dH)]
 
     def double_backward_kernel(
         self, inputs: Any, graph: Any, D: Tensor, directions: Any, wanted: list[bool]
@@ -141,7 +140,7 @@ class MessageSum:
             torch.empty_like(x) if want and x is not None else None
             for x, want in zip(inputs[:3], wanted[:3], strict=True)
         )
-        eH = [torch.zeros_like(inputs[3]) for _ in node_parts(graph[0].shape[0])] if wanted[3] else None
+        eH = accumulators(inputs[3], graph[0].shape[0]) if wanted[3] else None
 
         def rest(part: int, nodes: slice, edges: slice) -> list[Tensor | None]:
             along = [x[edges] if x is not None else None for x in directions[:3]]
@@ -149,12 +148,7 @@ class MessageSum:
             return [D[nodes], *along, directions[3], eD[nodes], *pieces, eH[part] if eH else None]
 
         self._run("double_backward", inputs, graph, rest)
-        total = None if eH is None else eH[0] if len(eH) == 1 else torch.stack(eH).sum(0)
-        return [eD, eG, eP, eQ, total]
-
-
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+        return [eD, eG, eP, eQ, total(eH)]
 
 
 def _contiguous(tensors: Any) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmace.native import library, node_parts, run_parts
+from mmace.native import accumulators, kernel, library, pointer, run_parts, total
 
 
 class SparsePolynomial(nn.Module):
@@ -50,10 +50,6 @@ class SparsePolynomial(nn.Module):
         return torch.stack([part.sum(1) for part in parts], dim=1)
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
 class _Kernel:
     """Calls of one problem's kernels, nodes split among threads."""
 
@@ -62,11 +58,11 @@ class _Kernel:
 
     def sums(self, wanted: bool) -> list[Tensor] | None:
         """One accumulator like c per thread."""
-        return [torch.zeros_like(self.c) for _ in node_parts(self.a.shape[0])] if wanted else None
+        return accumulators(self.c, self.a.shape[0]) if wanted else None
 
     def run(self, name: str, *arguments: tuple[str, Any]) -> None:
         """``arguments``: ("node", [N,…] tensor), ("shared", tensor) or ("sum", from `sums`); any of them None."""
-        kernel = getattr(library(), f"polynomial_{name}_{str(self.a.dtype).removeprefix('torch.')}")
+        call = kernel(f"polynomial_{name}", self.a)
         nodes, components, channels = self.a.shape
 
         def work(part: int, low: int, high: int) -> None:
@@ -74,21 +70,17 @@ class _Kernel:
                 high - low, components, channels, self.offsets.shape[0] - 1, self.index.shape[0]
             )
             pick = {"node": lambda x: x[low:high], "shared": lambda x: x, "sum": lambda x: x[part]}
-            kernel(
+            call(
                 sizes,
-                _pointer(self.offsets),
-                _pointer(self.index),
-                _pointer(self.species[low:high]),
-                _pointer(self.a[low:high]),
-                _pointer(self.c),
-                *[_pointer(None if value is None else pick[kind](value)) for kind, value in arguments],
+                pointer(self.offsets),
+                pointer(self.index),
+                pointer(self.species[low:high]),
+                pointer(self.a[low:high]),
+                pointer(self.c),
+                *[pointer(None if value is None else pick[kind](value)) for kind, value in arguments],
             )
 
         run_parts(work, nodes)
-
-
-def _total(sums: list[Tensor] | None) -> Tensor | None:
-    return None if sums is None else sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
 
 
 class _Forward(torch.autograd.Function):
@@ -111,21 +103,21 @@ class _Backward(torch.autograd.Function):
     def forward(
         ctx: Any, g: Tensor, a: Tensor, c: Tensor, species: Tensor, offsets: Tensor, index: Tensor, with_c: bool
     ) -> Any:
-        kernel = _Kernel(a, c, species, offsets, index)
-        da, sums = torch.empty_like(a), kernel.sums(with_c)
-        kernel.run("backward", ("node", g), ("node", da), ("sum", sums))
+        problem = _Kernel(a, c, species, offsets, index)
+        da, sums = torch.empty_like(a), problem.sums(with_c)
+        problem.run("backward", ("node", g), ("node", da), ("sum", sums))
         ctx.save_for_backward(g, a, c, species, offsets, index)
         ctx.set_materialize_grads(False)
-        return da, _total(sums)
+        return da, total(sums)
 
     @staticmethod
     def backward(ctx: Any, va: Tensor | None, vc: Tensor | None) -> Any:
         g, a, c, species, offsets, index = ctx.saved_tensors
-        kernel = _Kernel(a, c, species, offsets, index)
+        problem = _Kernel(a, c, species, offsets, index)
         va = torch.zeros_like(a) if va is None else va.contiguous()
         vc = None if vc is None else vc.contiguous()
-        dg, da, sums = torch.empty_like(g), torch.empty_like(a), kernel.sums(ctx.needs_input_grad[2])
-        kernel.run(
+        dg, da, sums = torch.empty_like(g), torch.empty_like(a), problem.sums(ctx.needs_input_grad[2])
+        problem.run(
             "double_backward",
             ("node", g),
             ("node", va),
@@ -134,4 +126,4 @@ class _Backward(torch.autograd.Function):
             ("node", da),
             ("sum", sums),
         )
-        return dg, da, _total(sums), None, None, None, None
+        return dg, da, total(sums), None, None, None, None

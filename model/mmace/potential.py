@@ -174,9 +174,7 @@ class Potential(nn.Module):
 
     def node_energies(self, graph: Graph) -> Tensor:
         """Energies per atom [N], eV, differentiable in ``graph.positions``, ``graph.magmoms`` and ``graph.cell``."""
-        features, energies = self.node_features(graph)
-        del features
-        return energies
+        return self.node_features(graph)[1]
 
     def node_features(self, graph: Graph) -> tuple[list[Tensor], Tensor]:
         """Scalar features after each layer [N,K] (descriptors that know the moments) and energies per atom [N], eV."""

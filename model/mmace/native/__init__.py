@@ -19,6 +19,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +106,30 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning("the native kernels cannot be used (%s): running on plain torch, slower", error)
         return None
+
+
+def kernel(name: str, like: Tensor) -> Any:
+    """The function ``name`` for the floating-point type of ``like``."""
+    return getattr(library(), f"{name}_{str(like.dtype).removeprefix('torch.')}")
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Address of the first number; null for None."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def accumulators(like: Tensor, nodes: int) -> list[Tensor]:
+    """Zeros like a tensor that all nodes add to, one per thread."""
+    import torch
+
+    return [torch.zeros_like(like) for _ in node_parts(nodes)]
+
+
+def total(parts: list[Tensor] | None) -> Tensor | None:
+    """Sum of the threads' accumulators; None where nothing was wanted."""
+    import torch
+
+    return None if parts is None else parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 @cache
