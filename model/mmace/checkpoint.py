@@ -20,13 +20,19 @@ from mmace.errors import UserError
 from mmace.potential import Potential
 
 FORMAT = "mmace-potential"
-VERSION = 1
+VERSION = 2
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
-# UPGRADES[v] takes a header of version v to version v + 1. None yet: version 1 is the first.
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _from_first_design(header: dict[str, Any]) -> dict[str, Any]:
+    """Format 1: the first layer had two radial networks, whose product no single one equals."""
+    raise UserError("made by the first design of the first layer, which has no counterpart in this one; train again")
+
+
+# UPGRADES[v] takes a header of version v to version v + 1, or raises UserError where no file can be taken along.
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_first_design}
 
 
 def to_bytes(model: Potential, metadata: dict[str, Any] | None = None) -> bytes:
@@ -89,7 +95,10 @@ def _read_header(data: bytes, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: written by a newer version (format {version}, known {VERSION}); update mmace-flows")
     header = {"config": json.loads(header["config"]), "metadata": json.loads(header["metadata"]), "version": version}
     for step in range(version, VERSION):
-        header = UPGRADES[step](header)
+        try:
+            header = UPGRADES[step](header)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
     return header
 
 

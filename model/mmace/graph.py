@@ -20,6 +20,14 @@ from mmace.errors import UserError
 
 
 @dataclass
+class ElementSlots:
+    """The elements of each structure, numbered apart: neighbours can be summed by element."""
+
+    member: Tensor  # [N,M,slots] whether a neighbour's element has that slot
+    atoms: Tensor  # [N,slots] an atom of that element; any atom where a structure has fewer elements
+
+
+@dataclass
 class Graph:
     """A batch of S structures with N atoms in all and up to M neighbours per atom."""
 
@@ -44,6 +52,22 @@ class Graph:
     def average_neighbors(self) -> float:
         """Mean number of real neighbours per atom."""
         return float(self.real.sum()) / max(self.real.shape[0], 1)
+
+    def element_slots(self) -> ElementSlots | None:
+        """Who of the neighbours is of which of the structure's elements; None where no structure has two elements."""
+        species, structure = self.species, self.structure
+        if not bool((species != species[:1]).any()):
+            return None
+        example = species.new_full((self.num_structures, int(species.max()) + 1), -1)
+        example[structure, species] = torch.arange(len(species), device=species.device)
+        present = example >= 0
+        count = int(present.sum(1).max())
+        if count == 1:
+            return None
+        slot = present.cumsum(1)[structure, species] - 1
+        member = slot[self.senders].unsqueeze(2) == torch.arange(count, device=species.device)
+        order = present.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+        return ElementSlots(member, example.gather(1, order).clamp(min=0)[structure])
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Graph:
         """Copy with floating-point tensors in ``dtype``, all on ``device``."""

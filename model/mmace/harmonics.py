@@ -23,21 +23,21 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
 
 
 @cache
-def _recursion(degree: int) -> np.ndarray:
+def recursion(degree: int) -> np.ndarray:
     """Matrix [(2l-1)·3, 2l+1] that takes S_{l-1} ⊗ v to S_l."""
     coupling = wigner_3j(degree - 1, 1, degree).reshape(-1, 2 * degree + 1)
     # The norm follows from one direction: all components at z, |S_l(z)|² = 2l+1.
     lower = np.array([1.0])
     z = np.array([0.0, 0.0, 1.0])
     for step in range(1, degree):
-        lower = np.outer(lower, z).reshape(-1) @ _recursion(step)
+        lower = np.outer(lower, z).reshape(-1) @ recursion(step)
     raw = np.outer(lower, z).reshape(-1) @ coupling
     scale = math.sqrt(2 * degree + 1) / np.linalg.norm(raw)
     # e3nn's wigner_3j has a free sign; fix it so that S_l agrees with e3nn's spherical harmonics (positive along y).
     y = np.array([0.0, 1.0, 0.0])
     lower_y = np.array([1.0])
     for step in range(1, degree):
-        lower_y = np.outer(lower_y, y).reshape(-1) @ _recursion(step)
+        lower_y = np.outer(lower_y, y).reshape(-1) @ recursion(step)
     sign = np.sign((np.outer(lower_y, y).reshape(-1) @ coupling)[degree])
     return coupling * scale * sign
 
@@ -52,7 +52,7 @@ class SolidHarmonics(nn.Module):
         super().__init__()
         self.l_max = l_max
         for degree in range(1, l_max + 1):
-            matrix = torch.tensor(_recursion(degree), dtype=dtype)
+            matrix = torch.tensor(recursion(degree), dtype=dtype)
             self.register_buffer(f"recursion_{degree}", matrix, persistent=False)
 
     def forward(self, vectors: Tensor) -> Tensor:

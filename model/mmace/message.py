@@ -8,13 +8,15 @@ The sum is linear in each of G, P, Q and H; kernels exist for the sum, its first
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmace.native import accumulators, kernel, library, pointer, run_parts, total
+from mmace.native import accumulators, kernel, library, pointers, run_parts, total
+from mmace.native.function import Tensors, apply
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class MessageSum:
         Returns A [N, target_rows, K], twice differentiable in G, P, Q, H.
         """
         if G.device.type == "cpu" and library() is not None:
-            return _Sum.apply(self, senders.contiguous(), real.contiguous(), G, P, Q, H)  # type: ignore[no-untyped-call]
+            return apply(_Sum(self, senders.contiguous(), real.contiguous()), G, P, Q, H)[0]
         return self.reference(G, P, Q, H, senders)
 
     def reference(self, G: Tensor, P: Tensor, Q: Tensor | None, H: Tensor, senders: Tensor) -> Tensor:
@@ -73,14 +75,51 @@ class MessageSum:
             out.append(torch.bmm(left, right.reshape(nodes, width * right.shape[1], channels)))
         return torch.cat(out, dim=1)
 
-    def _run(
-        self, name: str, inputs: tuple[Tensor, Tensor, Tensor | None, Tensor], graph: tuple[Tensor, Tensor], rest: Any
-    ) -> None:
-        """One kernel, nodes split among threads. ``rest(part, low, high)`` gives the further pointers."""
-        G, P, Q, H = inputs
-        senders, real = graph
-        nodes, width = senders.shape
-        call = kernel(f"message_{name}", P)
+
+class _Sum:
+    """The native pass for one graph: inputs G, P, Q, H."""
+
+    parameters: tuple[int, ...] = ()
+
+    def __init__(self, owner: MessageSum, senders: Tensor, real: Tensor) -> None:
+        self.owner, self.senders, self.real = owner, senders, real
+
+    def forward(self, x: Tensors) -> tuple[Tensor, ...]:
+        A = self._sums(x)
+        self._run(0, x, NOTHING, None, A, NOTHING)
+        return (A,)
+
+    def backward(self, x: Tensors, g: Tensors, wanted: Sequence[bool]) -> Tensors:
+        results = self._results(x, wanted)
+        self._run(1, x, NOTHING, g[0], None, results)
+        return [*results[:3], total(results[3])]
+
+    def second(self, x: Tensors, g: Tensors, v: Tensors, wanted: Sequence[bool]) -> tuple[Tensors, Tensors]:
+        A, results = self._sums(x), self._results(x, wanted)
+        self._run(2, x, v, g[0], A, results)
+        return (A,), [*results[:3], total(results[3])]
+
+    def _sums(self, x: Tensors) -> Tensor:
+        P = x[1]
+        assert P is not None
+        return P.new_empty(self.senders.shape[0], self.owner.target_rows, P.shape[2])
+
+    def _results(self, x: Tensors, wanted: Sequence[bool]) -> list[Any]:
+        """Per edge as empty tensors, for H as one accumulator per thread."""
+        edges = [
+            torch.empty_like(each) if want and each is not None else None
+            for each, want in zip(x[:3], wanted[:3], strict=True)
+        ]
+        H = x[3]
+        assert H is not None
+        return [*edges, accumulators(H, self.senders.shape[0]) if wanted[3] else None]
+
+    def _run(self, mode: int, x: Tensors, v: Tensors, D: Tensor | None, A: Tensor | None, results: Sequence[Any]) -> None:
+        G, P, Q, H = x
+        assert G is not None and P is not None and H is not None
+        owner = self.owner
+        nodes, width = self.senders.shape
+        call = kernel("message", P)
 
         def work(part: int, low: int, high: int) -> None:
             sizes = (ctypes.c_int64 * 9)(
@@ -91,101 +130,31 @@ class MessageSum:
                 Q.shape[1] if Q is not None else 0,
                 G.shape[1],
                 H.shape[1],
-                self.target_rows,
-                len(self.paths),
+                owner.target_rows,
+                len(owner.paths),
             )
             edges = slice(low * width, high * width)
-            call(
-                sizes,
-                pointer(self.table),
-                pointer(senders[low:high]),
-                pointer(real[low:high]),
-                pointer(G[edges]),
-                pointer(P[edges]),
-                pointer(Q[edges] if Q is not None else None),
-                pointer(H),
-                *[pointer(x) for x in rest(part, slice(low, high), edges)],
+
+            def per_edge(tensors: Sequence[Any]) -> list[Tensor | None]:
+                return [None if each is None else each[edges] for each in tensors[:3]]
+
+            problem = pointers(
+                ctypes.addressof(sizes),
+                owner.table,
+                self.senders[low:high],
+                self.real[low:high],
+                *per_edge(x),
+                H,
+                *per_edge(v),
+                v[3],
+                None if D is None else D[low:high],
+                None if A is None else A[low:high],
+                *per_edge(results),
+                None if results[3] is None else results[3][part],
             )
+            call(ctypes.c_int64(mode), problem)
 
         run_parts(work, nodes)
 
-    def forward_kernel(self, inputs: Any, graph: Any) -> Tensor:
-        """A, without a graph."""
-        P = inputs[1]
-        A = P.new_empty(graph[0].shape[0], self.target_rows, P.shape[2])
-        self._run("forward", inputs, graph, lambda part, nodes, edges: [A[nodes]])
-        return A
 
-    def backward_kernel(self, inputs: Any, graph: Any, D: Tensor, wanted: list[bool]) -> list[Tensor | None]:
-        """Derivatives of Σ D·A by G, P, Q, H; None where not wanted."""
-        dG, dP, dQ = (
-            torch.empty_like(x) if want and x is not None else None
-            for x, want in zip(inputs[:3], wanted[:3], strict=True)
-        )
-        dH = accumulators(inputs[3], graph[0].shape[0]) if wanted[3] else None
-
-        def rest(part: int, nodes: slice, edges: slice) -> list[Tensor | None]:
-            pieces = [x[edges] if x is not None else None for x in (dG, dP, dQ)]
-            return [D[nodes], *pieces, dH[part] if dH else None]
-
-        self._run("backward", inputs, graph, rest)
-        return [dG, dP, dQ, total(dH)]
-
-    def double_backward_kernel(
-        self, inputs: Any, graph: Any, D: Tensor, directions: Any, wanted: list[bool]
-    ) -> list[Tensor | None]:
-        """Derivatives by D, G, P, Q, H of the first derivatives' product with ``directions`` (None: zero)."""
-        eD = torch.empty_like(D)
-        eG, eP, eQ = (
-            torch.empty_like(x) if want and x is not None else None
-            for x, want in zip(inputs[:3], wanted[:3], strict=True)
-        )
-        eH = accumulators(inputs[3], graph[0].shape[0]) if wanted[3] else None
-
-        def rest(part: int, nodes: slice, edges: slice) -> list[Tensor | None]:
-            along = [x[edges] if x is not None else None for x in directions[:3]]
-            pieces = [x[edges] if x is not None else None for x in (eG, eP, eQ)]
-            return [D[nodes], *along, directions[3], eD[nodes], *pieces, eH[part] if eH else None]
-
-        self._run("double_backward", inputs, graph, rest)
-        return [eD, eG, eP, eQ, total(eH)]
-
-
-def _contiguous(tensors: Any) -> tuple[Any, ...]:
-    return tuple(None if tensor is None else tensor.contiguous() for tensor in tensors)
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, owner: MessageSum, senders: Tensor, real: Tensor, *inputs: Tensor | None) -> Tensor:
-        inputs = _contiguous(inputs)
-        ctx.owner = owner
-        ctx.save_for_backward(senders, real, *inputs)
-        return owner.forward_kernel(inputs, (senders, real))
-
-    @staticmethod
-    def backward(ctx: Any, D: Tensor) -> Any:
-        senders, real, *inputs = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[3:])
-        gradients = _SumBackward.apply(ctx.owner, wanted, senders, real, D, *inputs)  # type: ignore[no-untyped-call]
-        return None, None, None, *gradients
-
-
-class _SumBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, owner: MessageSum, wanted: list[bool], senders: Tensor, real: Tensor, D: Tensor, *inputs: Tensor
-    ) -> Any:
-        D = D.contiguous()
-        ctx.owner = owner
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(senders, real, D, *inputs)
-        return tuple(owner.backward_kernel(inputs, (senders, real), D, wanted))
-
-    @staticmethod
-    def backward(ctx: Any, *directions: Tensor | None) -> Any:
-        senders, real, D, *inputs = ctx.saved_tensors
-        gradients = ctx.owner.double_backward_kernel(
-            tuple(inputs), (senders, real), D, _contiguous(directions), list(ctx.needs_input_grad[5:])
-        )
-        return None, None, None, None, *gradients
+NOTHING = (None, None, None, None)

@@ -10,32 +10,40 @@ monomial, coupling and channel.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmace.native import accumulators, kernel, library, pointer, run_parts, total
+from mmace.native import accumulators, kernel, library, pointers, run_parts, total
+from mmace.native.function import Tensors, apply
+
+Term = tuple[int, int, int]
 
 
 class SparsePolynomial(nn.Module):
-    """Polynomials given by their monomials. ``terms[o]`` [T_o, 3]: component indices, −1 for one; increasing orders."""
+    """Polynomials given by their monomials: ``terms[o]`` lists component indices, −1 for one, each list sorted.
+
+    Sorted means that terms with the same first, and then the same second index stand together.
+    """
 
     offsets: Tensor  # [O+1]
     index: Tensor  # [T,3]
 
-    def __init__(self, terms: list[np.ndarray]) -> None:
+    def __init__(self, terms: list[list[Term]]) -> None:
         super().__init__()
         offsets = np.cumsum([0] + [len(part) for part in terms])
-        index = np.concatenate([part.reshape(-1, 3) for part in terms]).astype(np.int64)
+        index = np.array([term for part in terms for term in part], dtype=np.int64).reshape(-1, 3)
         self.register_buffer("offsets", torch.from_numpy(offsets.astype(np.int64)), persistent=False)
         self.register_buffer("index", torch.from_numpy(index), persistent=False)
+        self.nested = _nested(terms)
 
     def forward(self, a: Tensor, c: Tensor, species: Tensor) -> Tensor:
         """``a`` [N,C,K], ``c`` [Z,T,K], ``species`` [N] → [N,O,K]. Twice differentiable in a and c."""
         if a.device.type == "cpu" and library() is not None:
-            return _Forward.apply(a.contiguous(), c.contiguous(), species, self.offsets, self.index)  # type: ignore[no-untyped-call]
+            return apply(_Polynomial(self, species), a, c)[0]
         return self.reference(a, c, species)
 
     def reference(self, a: Tensor, c: Tensor, species: Tensor) -> Tensor:
@@ -50,80 +58,85 @@ class SparsePolynomial(nn.Module):
         return torch.stack([part.sum(1) for part in parts], dim=1)
 
 
-class _Kernel:
-    """Calls of one problem's kernels, nodes split among threads."""
+def _nested(terms: list[list[Term]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The kernel's loops: outputs [O+1], outer groups [·,4], inner groups [·,4], last components."""
+    outputs, outer, inner, last = [0], [], [], []
+    for part in terms:
+        if part != sorted(part):
+            raise ValueError("terms of a polynomial must be sorted")
+        for i, same_first in groupby(part, key=lambda term: term[0]):
+            own, begin = 0, len(inner)
+            for j, same_second in groupby(same_first, key=lambda term: term[1]):
+                thirds = [term[2] for term in same_second]
+                if j < 0:
+                    own = 1
+                    continue
+                start = len(last)
+                last += [third for third in thirds if third >= 0]
+                inner.append((j, int(thirds[0] < 0), start, len(last)))
+            outer.append((i, own, begin, len(inner)))
+        outputs.append(len(outer))
+    return (
+        torch.tensor(outputs),
+        torch.tensor(outer, dtype=torch.int64).reshape(-1, 4),
+        torch.tensor(inner, dtype=torch.int64).reshape(-1, 4),
+        torch.tensor(last, dtype=torch.int64),
+    )
 
-    def __init__(self, a: Tensor, c: Tensor, species: Tensor, offsets: Tensor, index: Tensor) -> None:
-        self.a, self.c, self.species, self.offsets, self.index = a, c, species, offsets, index
 
-    def sums(self, wanted: bool) -> list[Tensor] | None:
-        """One accumulator like c per thread."""
-        return accumulators(self.c, self.a.shape[0]) if wanted else None
+class _Polynomial:
+    """The native pass for the atoms of one graph: inputs a and c."""
 
-    def run(self, name: str, *arguments: tuple[str, Any]) -> None:
-        """``arguments``: ("node", [N,…] tensor), ("shared", tensor) or ("sum", from `sums`); any of them None."""
-        call = kernel(f"polynomial_{name}", self.a)
-        nodes, components, channels = self.a.shape
+    parameters: tuple[int, ...] = (1,)
+
+    def __init__(self, polynomial: SparsePolynomial, species: Tensor) -> None:
+        self.polynomial, self.species = polynomial, species
+        self.outputs = polynomial.offsets.shape[0] - 1
+
+    def forward(self, x: Tensors) -> tuple[Tensor, ...]:
+        out = self._new_output(x)
+        self._run(0, x, [None] * 3, out, None, None)
+        return (out,)
+
+    def backward(self, x: Tensors, g: Tensors, wanted: Sequence[bool]) -> Tensors:
+        da, dc = self._new_gradients(x, wanted)
+        self._run(1, x, [g[0], None, None], None, da, dc)
+        return da, total(dc)
+
+    def second(self, x: Tensors, g: Tensors, v: Tensors, wanted: Sequence[bool]) -> tuple[Tensors, Tensors]:
+        out, (da, dc) = self._new_output(x), self._new_gradients(x, wanted)
+        self._run(2, x, [g[0], *v], out, da, dc)
+        return (out,), (da, total(dc))
+
+    def _new_output(self, x: Tensors) -> Tensor:
+        a = x[0]
+        assert a is not None
+        return a.new_empty(a.shape[0], self.outputs, a.shape[2])
+
+    def _new_gradients(self, x: Tensors, wanted: Sequence[bool]) -> tuple[Tensor, list[Tensor] | None]:
+        a, c = x
+        assert a is not None and c is not None
+        return torch.empty_like(a), accumulators(c, a.shape[0]) if wanted[1] else None
+
+    def _run(
+        self, mode: int, x: Tensors, given: Tensors, out: Tensor | None, da: Tensor | None, dc: list[Tensor] | None
+    ) -> None:
+        a, c = x
+        g, va, vc = given
+        assert a is not None
+        call = kernel("polynomial", a)
+        nodes, components, channels = a.shape
 
         def work(part: int, low: int, high: int) -> None:
             sizes = (ctypes.c_int64 * 5)(
-                high - low, components, channels, self.offsets.shape[0] - 1, self.index.shape[0]
+                high - low, components, channels, self.outputs, self.polynomial.index.shape[0]
             )
-            pick = {"node": lambda x: x[low:high], "shared": lambda x: x, "sum": lambda x: x[part]}
-            call(
-                sizes,
-                pointer(self.offsets),
-                pointer(self.index),
-                pointer(self.species[low:high]),
-                pointer(self.a[low:high]),
-                pointer(self.c),
-                *[pointer(None if value is None else pick[kind](value)) for kind, value in arguments],
+            rows = slice(low, high)
+            problem = pointers(
+                ctypes.addressof(sizes), *self.polynomial.nested, self.species[rows], a[rows], c
             )
+            g_part, va_part, out_part, da_part = (None if each is None else each[rows] for each in (g, va, out, da))
+            derivatives = pointers(g_part, va_part, vc, out_part, da_part, None if dc is None else dc[part])
+            call(ctypes.c_int64(mode), problem, derivatives)
 
         run_parts(work, nodes)
-
-
-class _Forward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, c: Tensor, species: Tensor, offsets: Tensor, index: Tensor) -> Tensor:
-        out = a.new_empty(a.shape[0], offsets.shape[0] - 1, a.shape[2])
-        _Kernel(a, c, species, offsets, index).run("forward", ("node", out))
-        ctx.save_for_backward(a, c, species, offsets, index)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
-        a, c, species, offsets, index = ctx.saved_tensors
-        da, dc = _Backward.apply(g.contiguous(), a, c, species, offsets, index, ctx.needs_input_grad[1])
-        return da, dc, None, None, None
-
-
-class _Backward(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, g: Tensor, a: Tensor, c: Tensor, species: Tensor, offsets: Tensor, index: Tensor, with_c: bool
-    ) -> Any:
-        problem = _Kernel(a, c, species, offsets, index)
-        da, sums = torch.empty_like(a), problem.sums(with_c)
-        problem.run("backward", ("node", g), ("node", da), ("sum", sums))
-        ctx.save_for_backward(g, a, c, species, offsets, index)
-        ctx.set_materialize_grads(False)
-        return da, total(sums)
-
-    @staticmethod
-    def backward(ctx: Any, va: Tensor | None, vc: Tensor | None) -> Any:
-        g, a, c, species, offsets, index = ctx.saved_tensors
-        problem = _Kernel(a, c, species, offsets, index)
-        va = torch.zeros_like(a) if va is None else va.contiguous()
-        vc = None if vc is None else vc.contiguous()
-        dg, da, sums = torch.empty_like(g), torch.empty_like(a), problem.sums(ctx.needs_input_grad[2])
-        problem.run(
-            "double_backward",
-            ("node", g),
-            ("node", va),
-            ("shared", vc),
-            ("node", dg),
-            ("node", da),
-            ("sum", sums),
-        )
-        return dg, da, total(sums), None, None, None, None

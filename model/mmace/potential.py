@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from mmace.config import PotentialConfig
 from mmace.coupling import Irrep
+from mmace.edges import EdgeBasis, EdgeFeatures
 from mmace.errors import UserError
 from mmace.graph import Graph
-from mmace.harmonics import SolidHarmonics
-from mmace.layers import EdgeMessage, Features, ManyBodyProduct, OwnMoment
+from mmace.layers import ManyBodyProduct, OwnMoment
+from mmace.messages import ElementMessage, Features, FeatureMessage
+from mmace.moments import MomentBasis
+from mmace.native.function import no_weight_gradients
 from mmace.one_body import OneBody, OneBodyCurve
-from mmace.radial import MLP, AgnesiTransform, BesselBasis, MomentRange, chebyshev, envelope
+from mmace.radial import MLP, AgnesiTransform
 from mmace.repulsion import PairRepulsion
 
 
@@ -37,19 +40,8 @@ class Layer(nn.Module):
         super().__init__()
         rules, channels, dtype = config.rules, config.channels, config.torch_dtype
         self.outputs = outputs
-        self.message = EdgeMessage(
-            rules,
-            sources,
-            channels,
-            config.l_pos,
-            config.l_mag,
-            config.num_bessel,
-            config.num_chebyshev,
-            config.radial_hidden,
-            config.density_normalization,
-            generator,
-            dtype,
-        )
+        kind = FeatureMessage if residual else ElementMessage
+        self.message = kind(config, sources, generator)
         coupled = OwnMoment.needed(rules, outputs, config.l_mag) if rules.magnetic else outputs
         elements = len(config.elements)
         self.product = ManyBodyProduct(
@@ -74,17 +66,18 @@ class Layer(nn.Module):
     def forward(
         self,
         features: Features,
-        harmonics: Tensor,
-        solid: Tensor,
-        bessel: Tensor,
-        cheb: Tensor,
-        cut: Tensor,
+        edges: EdgeFeatures,
+        geometry: Tensor,
+        solid: Tensor | None,
+        chebyshev: Tensor | None,
         graph: Graph,
     ) -> Features:
-        """All features {irrep: [N, dim, K]}; the other arguments as in `EdgeMessage.forward`."""
-        a = self.message(features, harmonics, solid, bessel, cheb, cut, graph.senders, graph.real)
+        """All features {irrep: [N, dim, K]}, ``geometry`` G of this layer, R and T of `MomentBasis`."""
+        a = self.message(features, edges, geometry, chebyshev, graph)
         mu = self.product(a, graph.species)
-        own = self.own(mu, solid, cheb, graph.species) if self.own is not None else None
+        own = None
+        if self.own is not None and solid is not None and chebyshev is not None:
+            own = self.own(mu, solid, chebyshev, graph.species)
         updated: Features = {}
         for number, irrep in enumerate(self.outputs):
             norm = 1.0 / math.sqrt(mu[irrep].shape[-1])
@@ -119,15 +112,10 @@ class Potential(nn.Module):
         scalar = config.rules.position(0)
         self.scalar = scalar
         self.embedding = nn.Parameter(torch.randn(elements, channels, generator=generator, dtype=dtype))
-        self.harmonics = SolidHarmonics(config.l_pos, dtype)
-        self.transform = AgnesiTransform(config.elements, dtype) if config.distance_transform == "agnesi" else None
         self.repulsion = PairRepulsion(config.elements, dtype) if config.pair_repulsion else None
         self.one_body = OneBody(elements, dtype) if config.rules.magnetic else None
-        self.bessel = BesselBasis(config.r_max, config.num_bessel, dtype)
-        self.solid = SolidHarmonics(config.l_mag, dtype)
-        self.moment_range = MomentRange(
-            torch.tensor([config.m_max_of(element) for element in config.elements], dtype=dtype), config.moment_wall
-        )
+        m_max = torch.tensor([config.m_max_of(element) for element in config.elements], dtype=dtype)
+        self.moments = MomentBasis(m_max, config.moment_wall, config.l_mag, config.num_chebyshev)
         self.layers = nn.ModuleList()
         self.readouts = nn.ModuleList()
         sources = [scalar]
@@ -138,6 +126,15 @@ class Potential(nn.Module):
             sizes = [channels, config.readout_hidden] if last else [channels]
             self.readouts.append(MLP([*sizes, len(config.heads)], generator, dtype))
             sources = outputs
+        self.edges = EdgeBasis(
+            config.r_max,
+            config.l_pos,
+            (config.l_mag + 1) ** 2 if config.rules.magnetic else 0,
+            config.num_bessel,
+            [layer.message.geometry for layer in self.layers],
+            AgnesiTransform(config.elements, dtype) if config.distance_transform == "agnesi" else None,
+            dtype,
+        )
         self.register_buffer("atomic_energies", torch.zeros(len(config.heads), elements, dtype=dtype))
         self.register_buffer("energy_scale", torch.ones((), dtype=dtype))
 
@@ -178,46 +175,23 @@ class Potential(nn.Module):
 
     def node_features(self, graph: Graph) -> tuple[list[Tensor], Tensor]:
         """Scalar features after each layer [N,K] (descriptors that know the moments) and energies per atom [N], eV."""
-        nodes, width = graph.senders.shape
-        flat = graph.senders.reshape(-1)
-        cells = graph.cell.index_select(0, graph.structure)  # [N,3,3]
-        vectors = (
-            graph.positions.index_select(0, flat).reshape(nodes, width, 3)
-            - graph.positions.unsqueeze(1)
-            + torch.bmm(graph.shifts, cells)
-        )
-        padding = torch.zeros_like(vectors)
-        padding[..., 2] = self.config.r_max
-        vectors = torch.where(graph.real.unsqueeze(-1), vectors, padding).reshape(-1, 3)
-        lengths = torch.sqrt((vectors * vectors).sum(-1))
-        harmonics = self.harmonics(vectors / lengths.unsqueeze(-1))
-        cut = envelope(lengths, self.config.r_max)
-        distances = lengths
-        pair = None
-        if self.transform is not None or self.repulsion is not None:
-            pair = (graph.species.index_select(0, flat), graph.species.repeat_interleave(width))
-        if self.transform is not None and pair is not None:
-            distances = self.transform(lengths, *pair)
-        bessel = self.bessel(distances, cut)
-        scaled, held, wall = self.moment_range(graph.magmoms, graph.species)
+        solid, cheb, wall = None, None, None
         if self.config.rules.magnetic:
-            solid = self.solid(scaled)
-            cheb = chebyshev(held, self.config.num_chebyshev)
-        else:
-            solid = cheb = vectors.new_zeros(0)
+            solid, cheb, wall = self.moments(graph.magmoms, graph.species)
+        edges = self.edges(graph, graph.positions, graph.cell, solid)
         features: Features = {self.scalar: self.embedding.index_select(0, graph.species).unsqueeze(1)}
         heads = graph.head.index_select(0, graph.structure).unsqueeze(1)
-        interaction = torch.zeros_like(wall)
+        interaction = graph.positions.new_zeros(len(graph.species))
         scalars = []
-        for layer, readout in zip(self.layers, self.readouts, strict=True):
-            features = layer(features, harmonics, solid, bessel, cheb, cut, graph)
+        for layer, readout, geometry in zip(self.layers, self.readouts, edges.geometry, strict=True):
+            features = layer(features, edges, geometry, solid, cheb, graph)
             scalars.append(features[self.scalar].squeeze(1))
             interaction = interaction + readout(scalars[-1]).gather(1, heads).squeeze(1)
         own = self.atomic_energies[heads.squeeze(1), graph.species]
         energies = self.energy_scale * interaction + own
-        if self.repulsion is not None and pair is not None:
-            energies = energies + self.repulsion(lengths, *pair, width)
-        if self.one_body is not None:
+        if self.repulsion is not None:
+            energies = energies + self.repulsion(edges.lengths, graph)
+        if self.one_body is not None and wall is not None:
             squares = (graph.magmoms * graph.magmoms).sum(-1)
             energies = energies + wall + self.one_body(squares, graph.species)
         return scalars, energies
@@ -279,9 +253,10 @@ class Potential(nn.Module):
         energy = node_energy.new_zeros(graph.num_structures).index_add(0, graph.structure, node_energy)
         out = {"energy": energy, "node_energy": node_energy}
         if wanted:
-            gradients = torch.autograd.grad(
-                energy.sum(), list(wanted.values()), create_graph=create_graph, materialize_grads=True
-            )
+            with no_weight_gradients():
+                gradients = torch.autograd.grad(
+                    energy.sum(), list(wanted.values()), create_graph=create_graph, materialize_grads=True
+                )
             for name, gradient in zip(wanted, gradients, strict=True):
                 out[name] = gradient / graph.volume[:, None, None] if name == "stress" else -gradient
         if magnetic_forces and not self.config.rules.magnetic:

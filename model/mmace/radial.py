@@ -1,9 +1,10 @@
-"""Radial features of edges and of moment lengths, and the envelopes that keep the energy smooth."""
+"""Radial features of edges, and the envelopes that keep the energy smooth."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,71 +46,22 @@ class AgnesiTransform(nn.Module):
         return 1.0 / (1.0 + self.A * ratio**self.Q / (1.0 + ratio ** (self.Q - self.P)))
 
 
-class BesselBasis(nn.Module):
-    """J(|r_ji|): c · sin(nπr/r_max)/r for n = 1..num_bessel, times the envelope [11].
+def bessel(distances: Tensor, cut: Tensor, r_max: float, count: int) -> Tensor:
+    """J(|r_ji|): c · sin(nπr/r_max)/r for n = 1..count, times the envelope [11].
 
     c = r_max sqrt(2/3) makes the mean square over the cutoff sphere one before the envelope: the radial networks, A and
     the products of several A then all start with values below, but of the order of, one.
+
+    ``distances`` [E] in Å or transformed, ``cut`` [E] envelope of the lengths → [E, count].
     """
-
-    frequencies: Tensor
-
-    def __init__(self, r_max: float, num_bessel: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.r_max = r_max
-        frequencies = torch.arange(1, num_bessel + 1, dtype=dtype) * math.pi / r_max
-        self.register_buffer("frequencies", frequencies, persistent=False)
-
-    def forward(self, distances: Tensor, cut: Tensor) -> Tensor:
-        """``distances`` [E] in Å or transformed, ``cut`` [E] envelope of the lengths → [E, num_bessel]."""
-        r = distances.unsqueeze(-1)
-        waves = math.sqrt(2.0 / 3.0) * self.r_max * torch.sin(self.frequencies * r) / r
-        return waves * cut.unsqueeze(-1)
+    r = distances.unsqueeze(-1)
+    frequencies = torch.arange(1, count + 1, dtype=r.dtype, device=r.device) * (math.pi / r_max)
+    return math.sqrt(2.0 / 3.0) * r_max * torch.sin(frequencies * r) / r * cut.unsqueeze(-1)
 
 
-class MomentRange(nn.Module):
-    """Keeps moments inside [0, m_max(Z)] for the network, smoothly, and adds a wall that rises outside.
-
-    With u = (|m|/m_max)²: inside (u ≤ 1) nothing changes. Outside, the network sees u held below 1.01 by a tanh, and
-    the atom pays ``wall · (u − 1)³``. Both pieces join with two continuous derivatives: a moment beyond the range
-    of the Chebyshev polynomials meets a rising curve and not an exploding polynomial.
-    """
-
-    WIDTH = 0.01  # T_8 grows to 2.6 there; at 0.1 it would be 72
-
-    m_max: Tensor
-
-    def __init__(self, m_max: Tensor, wall: float) -> None:
-        super().__init__()
-        self.register_buffer("m_max", m_max)  # [number of elements], μB
-        self.wall = wall
-
-    def forward(self, magmoms: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``magmoms`` [N,3] μB → m/m_max [N,3] with |.|² ≤ 1.01, their squares u [N], wall energy [N] eV.
-
-        Works with |m|² only, never with the norm: all derivatives exist at m = 0.
-        """
-        scaled = magmoms / self.m_max[species].unsqueeze(-1)
-        u = (scaled * scaled).sum(-1)
-        outside = u > 1.0
-        safe = torch.where(outside, u, 1.0)
-        excess = torch.where(outside, u - 1.0, 0.0)
-        held = torch.where(outside, 1.0 + self.WIDTH * torch.tanh(excess / self.WIDTH), u)
-        shrink = torch.where(outside, torch.sqrt(torch.where(outside, held, 1.0) / safe), 1.0)
-        return scaled * shrink.unsqueeze(-1), held, self.wall * excess**3
-
-
-def chebyshev(u: Tensor, degree: int) -> Tensor:
-    """T_n(x)/n, n = 1..degree, of x = 1 − 2u, u = (|m|/m_max)² [A4, A5]: [N] → [N, degree]. No constant.
-
-    The slope of T_n at the ends grows with n². Dividing by n leaves the span as it is and makes random weights start
-    from curves of |m| that are smoother: a prior, nothing else.
-    """
-    x = 1.0 - 2.0 * u
-    terms = [torch.ones_like(x), x]
-    for _ in range(2, degree + 1):
-        terms.append(2.0 * x * terms[-1] - terms[-2])
-    return torch.stack([term / n for n, term in enumerate(terms[1 : degree + 1], start=1)], dim=-1)
+def normal(generator: torch.Generator, dtype: torch.dtype, *shape: int) -> nn.Parameter:
+    """Weights of unit variance."""
+    return nn.Parameter(torch.randn(*shape, generator=generator, dtype=dtype))
 
 
 class MLP(nn.Module):
@@ -120,7 +72,7 @@ class MLP(nn.Module):
     def __init__(self, sizes: list[int], generator: torch.Generator, dtype: torch.dtype) -> None:
         super().__init__()
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(a, b, generator=generator, dtype=dtype)) for a, b in itertools.pairwise(sizes)
+            normal(generator, dtype, a, b) for a, b in itertools.pairwise(sizes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,3 +82,30 @@ class MLP(nn.Module):
                 x = self.GAIN * nn.functional.silu(x)
             x = x @ (weight / math.sqrt(weight.shape[0]))
         return x
+
+
+class RadialFeatures(nn.Module):
+    """What the radial functions of an edge are linear in: a perceptron of J_ji ⊕ T_j, without its last layer [13, 14].
+
+    The share of T_j in the first layer belongs to the sender, and is computed once per atom.
+    """
+
+    def __init__(
+        self, num_bessel: int, num_chebyshev: int, hidden: Sequence[int], generator: torch.Generator, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.split = (num_bessel, num_chebyshev)
+        self.first = normal(generator, dtype, num_bessel + num_chebyshev, hidden[0])
+        self.weights = nn.ParameterList(normal(generator, dtype, a, b) for a, b in itertools.pairwise(hidden))
+
+    def forward(self, bessel: Tensor, chebyshev: Tensor | None, senders: Tensor) -> Tensor:
+        """``bessel`` [E, num_bessel], ``chebyshev`` [N, num_chebyshev], flat ``senders`` [E] → [E, hidden[-1]]."""
+        first = self.first / math.sqrt(sum(self.split))
+        if chebyshev is None:
+            x = bessel @ first
+        else:
+            of_edge, of_sender = first.split(self.split)
+            x = torch.addmm((chebyshev @ of_sender).index_select(0, senders), bessel, of_edge)
+        for weight in self.weights:
+            x = nn.functional.silu(x) @ (weight * (MLP.GAIN / math.sqrt(weight.shape[0])))
+        return MLP.GAIN * nn.functional.silu(x)

@@ -6,6 +6,7 @@ import torch
 from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor, nn
 
+from mmace.graph import Graph
 from mmace.radial import envelope_of
 
 COULOMB = 14.399645  # e²/4πε0, eV Å
@@ -28,8 +29,11 @@ class PairRepulsion(nn.Module):
             "radii", torch.tensor([float(covalent_radii[z]) for z in numbers], dtype=dtype), persistent=False
         )
 
-    def forward(self, lengths: Tensor, senders: Tensor, receivers: Tensor, width: int) -> Tensor:
-        """``lengths`` [E] Å, species of ``senders`` and ``receivers`` [E], ``width`` edges per atom → [N] eV."""
+    def forward(self, lengths: Tensor, graph: Graph) -> Tensor:
+        """``lengths`` of the graph's edges [E] Å → [N] eV."""
+        width = graph.senders.shape[1]
+        senders = graph.species.index_select(0, graph.senders.reshape(-1))
+        receivers = graph.species.repeat_interleave(width)
         zi, zj = self.charges[receivers], self.charges[senders]
         a = 0.8854 * BOHR / (zi**0.23 + zj**0.23)
         x = lengths / a

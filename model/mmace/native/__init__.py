@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("message.cpp", "polynomial.cpp"))
+HEADERS = (Path(__file__).with_name("lanes.h"),)
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("edges.cpp", "moments.cpp", "message.cpp", "polynomial.cpp"))
 # No -ffast-math: linked into a shared library it switches the whole process to flush denormals to zero.
 FLAGS = (
     "-O3",
@@ -35,6 +36,7 @@ FLAGS = (
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fopenmp-simd",
+    "-Wno-psabi",  # about passing wide registers between libraries, which nothing here does
     "-fPIC",
     "-shared",
 )
@@ -83,7 +85,7 @@ def library() -> ctypes.CDLL | None:
         return None
     compiler = _compiler()
     key = hashlib.sha256(
-        "\0".join([*(source.read_text() for source in SOURCES), *FLAGS, _processor()]).encode()
+        "\0".join([*(source.read_text() for source in (*HEADERS, *SOURCES)), *FLAGS, _processor()]).encode()
     ).hexdigest()[:16]
     target = _cache_folder() / f"kernels-{key}.so"
     try:
@@ -97,7 +99,8 @@ def library() -> ctypes.CDLL | None:
                 command = [compiler, *FLAGS, "-o", str(built), *map(str, SOURCES)]
                 done = subprocess.run(command, capture_output=True, text=True, timeout=300)
                 if done.returncode:
-                    reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                    lines = done.stderr.strip().splitlines() or ["no message"]
+                    reason = next((line for line in lines if "error" in line), lines[-1])
                     logger.warning("the native kernels do not compile (%s): running on plain torch, slower", reason)
                     return None
                 os.replace(built, target)  # atomic: two processes may compile at once
@@ -116,6 +119,12 @@ def kernel(name: str, like: Tensor) -> Any:
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     """Address of the first number; null for None."""
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def pointers(*values: Tensor | int | None) -> ctypes.Array[ctypes.c_void_p]:
+    """Addresses, of tensors or as they are, one after the other: a structure of pointers."""
+    addresses = [value if value is None or isinstance(value, int) else value.data_ptr() for value in values]
+    return (ctypes.c_void_p * len(addresses))(*addresses)
 
 
 def accumulators(like: Tensor, nodes: int) -> list[Tensor]:

@@ -1,16 +1,12 @@
 // The edge message summed over neighbours, with its derivatives.
 //
 //   A[n,M,k] = sum over neighbours e of n, paths p, source components s:
-//              G[e,g_p+s*D_p+M'] * P[e,p_p,k] * Q[e,q_p,k] * H[sender_e,s_p+s,k],   M = m_p+M'
+//              G[e,g_p+s*D_p+m] * P[e,p_p,k] * Q[e,q_p,k] * H[sender_e,s_p+s,k],   M = t_p+m
 //
 // Shapes: P [E,nP,K], Q [E,nQ,K] or null (ones), G [E,nG], H [N,S,K], A [N,C,K];
 // E = nodes * width edges, padding marked by real = 0.
 
-#include <cstdint>
-#include <vector>
-
-// Rows that are written never overlap rows that are read.
-#define EACH_CHANNEL _Pragma("omp simd") for (int64_t k = 0; k < K; ++k)
+#include "lanes.h"
 
 namespace {
 
@@ -23,202 +19,207 @@ struct Sizes {
 };
 
 template <typename F>
-F dot(const F *x, const F *y, int64_t K) {
-    F sum = F(0);
-#pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < K; ++k) sum += x[k] * y[k];
-    return sum;
-}
+struct Inputs {
+    const F *G, *P, *Q, *H;
+};
 
-// All per-edge arrays and A begin at this part's first node; H is whole.
 template <typename F>
-void forward(const Sizes &z, const Path *paths, const int64_t *senders, const bool *real, const F *G, const F *P,
-             const F *Q, const F *H, F *A) {
-    const int64_t K = z.channels;
-    std::vector<F> weight(K), sent(K);
-    F *w = weight.data(), *u = sent.data();
-    for (int64_t n = 0; n < z.nodes; ++n) {
-        F *An = A + n * z.target_rows * K;
-        for (int64_t i = 0; i < z.target_rows * K; ++i) An[i] = F(0);
-        for (int64_t e = n * z.width; e < (n + 1) * z.width; ++e) {
-            if (!real[e]) continue;
-            const F *h = H + senders[e] * z.source_rows * K;
-            for (int64_t number = 0; number < z.paths; ++number) {
-                const Path &p = paths[number];
-                const F *pp = P + (e * z.num_position + p.position) * K;
-                const F *qq = Q ? Q + (e * z.num_moment + p.moment) * K : nullptr;
-                if (qq)
-                    EACH_CHANNEL w[k] = pp[k] * qq[k];
-                else
-                    EACH_CHANNEL w[k] = pp[k];
-                const F *g = G + e * z.num_geometry + p.geometry;
-                for (int64_t s = 0; s < p.source_dim; ++s) {
-                    const F *hs = h + (p.source + s) * K;
-                    EACH_CHANNEL u[k] = w[k] * hs[k];
-                    for (int64_t m = 0; m < p.target_dim; ++m) {
-                        const F factor = g[s * p.target_dim + m];
-                        F *row = An + (p.target + m) * K;
-                        EACH_CHANNEL row[k] += factor * u[k];
-                    }
+struct Results {
+    F *G, *P, *Q, *H;  // H is added to; the others are written; null: not wanted
+};
+
+template <typename F>
+struct Problem {
+    const Sizes *sizes;
+    const Path *paths;
+    const int64_t *senders;
+    const bool *real;
+    Inputs<F> values, slopes;  // slopes: null is zero
+    const F *D;                // dL/dA, null in the forward pass
+    F *A;                      // null: not wanted
+    Results<F> results;
+};
+
+constexpr int CHUNK = 4;  // components of the target at a time
+
+// WHOLE: the channels fill registers exactly.
+template <typename F, bool DUAL, bool BACKWARD, bool SUM, bool WHOLE>
+class Pass {
+    using T = typename NumberOf<F, DUAL>::type;
+    using X = Parts<T>;
+    using V = Lanes<F>;
+    static constexpr int W = WIDTH<F>;
+
+    const Problem<F> &p;
+    const Sizes &z;
+    const int64_t K, whole, vectors;
+    Buffer<T> weight, change, total, rows;  // P Q, its derivative, derivative by u per channel; A of one node
+
+   public:
+    explicit Pass(const Problem<F> &problem)
+        : p(problem),
+          z(*problem.sizes),
+          K(z.channels),
+          whole(K / W),
+          vectors((K + W - 1) / W),
+          weight(vectors),
+          change(vectors),
+          total(vectors),
+          rows(SUM ? z.target_rows * vectors : 1) {}
+
+    void run() {
+        for (int64_t n = 0; n < z.nodes; ++n) {
+            if constexpr (SUM)
+                for (int64_t i = 0; i < z.target_rows * vectors; ++i) rows[i] = zero();
+            for (int64_t e = n * z.width; e < (n + 1) * z.width; ++e) {
+                if constexpr (BACKWARD) {
+                    clear(p.results.G, z.num_geometry, e);
+                    clear(p.results.P, z.num_position * K, e);
+                    clear(p.results.Q, z.num_moment * K, e);
                 }
+                if (p.real[e])
+                    for (int64_t number = 0; number < z.paths; ++number) path(n, e, p.paths[number]);
             }
+            if constexpr (SUM)
+                for (int64_t row = 0; row < z.target_rows; ++row)
+                    for (int64_t i = 0; i < vectors; ++i)
+                        put(p.A + (n * z.target_rows + row) * K, i, X::wanted(rows[row * vectors + i]));
         }
     }
-}
 
-// Given D = dL/dA. dG, dP, dQ, dH may each be null (not wanted). dH is added to; the others are written.
-template <typename F>
-void backward(const Sizes &z, const Path *paths, const int64_t *senders, const bool *real, const F *G, const F *P,
-              const F *Q, const F *H, const F *D, F *dG, F *dP, F *dQ, F *dH) {
-    const int64_t K = z.channels;
-    std::vector<F> buffer(4 * K);
-    F *w = buffer.data(), *u = w + K, *dw = u + K, *t = dw + K;
-    for (int64_t n = 0; n < z.nodes; ++n) {
-        const F *Dn = D + n * z.target_rows * K;
-        for (int64_t e = n * z.width; e < (n + 1) * z.width; ++e) {
-            if (dP) for (int64_t i = 0; i < z.num_position * K; ++i) dP[e * z.num_position * K + i] = F(0);
-            if (dQ) for (int64_t i = 0; i < z.num_moment * K; ++i) dQ[e * z.num_moment * K + i] = F(0);
-            if (dG) for (int64_t i = 0; i < z.num_geometry; ++i) dG[e * z.num_geometry + i] = F(0);
-            if (!real[e]) continue;
-            const F *h = H + senders[e] * z.source_rows * K;
-            for (int64_t number = 0; number < z.paths; ++number) {
-                const Path &p = paths[number];
-                const F *pp = P + (e * z.num_position + p.position) * K;
-                const F *qq = Q ? Q + (e * z.num_moment + p.moment) * K : nullptr;
-                EACH_CHANNEL w[k] = qq ? pp[k] * qq[k] : pp[k];
-                EACH_CHANNEL dw[k] = F(0);
-                const F *g = G + e * z.num_geometry + p.geometry;
-                for (int64_t s = 0; s < p.source_dim; ++s) {
-                    const F *hs = h + (p.source + s) * K;
-                    if (dG) {
-                        EACH_CHANNEL u[k] = w[k] * hs[k];
-                        F *dg = dG + e * z.num_geometry + p.geometry + s * p.target_dim;
-                        for (int64_t m = 0; m < p.target_dim; ++m) dg[m] = dot(Dn + (p.target + m) * K, u, K);
-                    }
-                    if (!(dP || dQ || dH)) continue;
-                    EACH_CHANNEL t[k] = F(0);
-                    for (int64_t m = 0; m < p.target_dim; ++m) {
-                        const F factor = g[s * p.target_dim + m];
-                        const F *row = Dn + (p.target + m) * K;
-                        EACH_CHANNEL t[k] += factor * row[k];
-                    }
-                    EACH_CHANNEL dw[k] += t[k] * hs[k];
-                    if (dH) {
-                        F *dh = dH + (senders[e] * z.source_rows + p.source + s) * K;
-                        EACH_CHANNEL dh[k] += t[k] * w[k];
-                    }
-                }
-                if (dP) {
-                    F *dp = dP + (e * z.num_position + p.position) * K;
-                    EACH_CHANNEL dp[k] += qq ? dw[k] * qq[k] : dw[k];
-                }
-                if (dQ) {
-                    F *dq = dQ + (e * z.num_moment + p.moment) * K;
-                    EACH_CHANNEL dq[k] += dw[k] * pp[k];
+   private:
+    static T zero() { return X::make(V{}, V{}); }
+
+    static void clear(F *values, int64_t count, int64_t e) {
+        if (values)
+            for (int64_t i = 0; i < count; ++i) values[e * count + i] = F(0);
+    }
+
+    V get(const F *row, int64_t i) const {
+        V x;
+        if (WHOLE || i < whole) {
+            __builtin_memcpy(&x, row + i * W, sizeof(x));
+        } else {
+            x = V{};
+            for (int64_t k = i * W; k < K; ++k) x[k - i * W] = row[k];
+        }
+        return x;
+    }
+
+    void put(F *row, int64_t i, const V &x) const {
+        if (WHOLE || i < whole)
+            __builtin_memcpy(row + i * W, &x, sizeof(x));
+        else
+            for (int64_t k = i * W; k < K; ++k) row[k] = x[k - i * W];
+    }
+
+    void add(F *row, int64_t i, const V &x) const { put(row, i, get(row, i) + x); }
+
+    T get(const F *values, const F *slopes, int64_t start, int64_t i) const {
+        V slope{};
+        if (X::dual && slopes) slope = get(slopes + start, i);
+        return X::make(get(values + start, i), slope);
+    }
+
+    void path(int64_t n, int64_t e, const Path &path) {
+        const int64_t at_p = (e * z.num_position + path.position) * K, at_q = (e * z.num_moment + path.moment) * K;
+        for (int64_t i = 0; i < vectors; ++i) {
+            const T position = get(p.values.P, p.slopes.P, at_p, i);
+            weight[i] = p.values.Q ? position * get(p.values.Q, p.slopes.Q, at_q, i) : position;
+            change[i] = zero();
+        }
+        for (int64_t s = 0; s < path.source_dim; ++s) {
+            const int64_t at_h = (p.senders[e] * z.source_rows + path.source + s) * K;
+            const int64_t at_g = e * z.num_geometry + path.geometry + s * path.target_dim;
+            if constexpr (BACKWARD)
+                for (int64_t i = 0; i < vectors; ++i) total[i] = zero();
+            for (int64_t m = 0; m < path.target_dim; m += CHUNK) {
+                const int64_t row = path.target + m;
+                switch (path.target_dim - m) {
+                    case 1: components<1>(n, row, at_g + m, at_h); break;
+                    case 2: components<2>(n, row, at_g + m, at_h); break;
+                    case 3: components<3>(n, row, at_g + m, at_h); break;
+                    default: components<CHUNK>(n, row, at_g + m, at_h);
                 }
             }
+            if constexpr (BACKWARD)
+                for (int64_t i = 0; i < vectors; ++i) {
+                    change[i] += total[i] * get(p.values.H, p.slopes.H, at_h, i);
+                    if (p.results.H) add(p.results.H + at_h, i, X::wanted(total[i] * weight[i]));
+                }
         }
+        if constexpr (BACKWARD)
+            for (int64_t i = 0; i < vectors; ++i) {
+                if (!p.values.Q) {
+                    if (p.results.P) add(p.results.P + at_p, i, X::wanted(change[i]));
+                    continue;
+                }
+                if (p.results.P)
+                    add(p.results.P + at_p, i, X::wanted(change[i] * get(p.values.Q, p.slopes.Q, at_q, i)));
+                if (p.results.Q)
+                    add(p.results.Q + at_q, i, X::wanted(change[i] * get(p.values.P, p.slopes.P, at_p, i)));
+            }
     }
-}
 
-// Derivatives by D, G, P, Q, H of S = <vG, dG> + <vP, dP> + <vQ, dQ> + <vH, dH>, dG... being those of `backward`.
-// Any direction v may be null (zero), and any result but dD null (not wanted). eH is added to; the others are written.
-//
-// With w = P Q and its change w' = vP Q + P vQ, t_s = sum_M G D, t'_s = sum_M vG D, per path:
-//   S = sum_k w' a + w b,   a = sum_s h_s t_s,   b = sum_s (vh_s t_s + h_s t'_s).
-template <typename F>
-void double_backward(const Sizes &z, const Path *paths, const int64_t *senders, const bool *real, const F *G,
-                     const F *P, const F *Q, const F *H, const F *D, const F *vG, const F *vP, const F *vQ,
-                     const F *vH, F *eD, F *eG, F *eP, F *eQ, F *eH) {
-    const int64_t K = z.channels;
-    std::vector<F> buffer(10 * K, F(0));
-    F *w = buffer.data(), *wc = w + K, *u = wc + K, *uc = u + K, *t = uc + K, *tc = t + K, *a = tc + K, *b = a + K;
-    F *ones = b + K;
-    const F *zeros = ones + K;
-    for (int64_t k = 0; k < K; ++k) ones[k] = F(1);
-    for (int64_t n = 0; n < z.nodes; ++n) {
-        const F *Dn = D + n * z.target_rows * K;
-        F *eDn = eD + n * z.target_rows * K;
-        for (int64_t i = 0; i < z.target_rows * K; ++i) eDn[i] = F(0);
-        for (int64_t e = n * z.width; e < (n + 1) * z.width; ++e) {
-            if (eP) for (int64_t i = 0; i < z.num_position * K; ++i) eP[e * z.num_position * K + i] = F(0);
-            if (eQ) for (int64_t i = 0; i < z.num_moment * K; ++i) eQ[e * z.num_moment * K + i] = F(0);
-            if (eG) for (int64_t i = 0; i < z.num_geometry; ++i) eG[e * z.num_geometry + i] = F(0);
-            if (!real[e]) continue;
-            const int64_t sender = senders[e] * z.source_rows;
-            for (int64_t number = 0; number < z.paths; ++number) {
-                const Path &p = paths[number];
-                const int64_t ip = (e * z.num_position + p.position) * K, iq = (e * z.num_moment + p.moment) * K;
-                const F *pp = P + ip, *qq = Q ? Q + iq : ones;
-                const F *vp = vP ? vP + ip : zeros, *vq = Q && vQ ? vQ + iq : zeros;
-                EACH_CHANNEL {
-                    w[k] = pp[k] * qq[k];
-                    wc[k] = vp[k] * qq[k] + pp[k] * vq[k];
-                    a[k] = F(0);
-                    b[k] = F(0);
+    // `C` components of the target from `row` on, for one component of the source.
+    template <int C>
+    void components(int64_t n, int64_t row, int64_t at_g, int64_t at_h) {
+        T g[C], product[C];
+        const F *D[C];
+        T *A[C];
+        for (int c = 0; c < C; ++c) {
+            V slope{};
+            if (X::dual && p.slopes.G) slope += p.slopes.G[at_g + c];
+            g[c] = X::make(V{} + p.values.G[at_g + c], slope);
+            product[c] = zero();
+            if constexpr (BACKWARD) D[c] = p.D + (n * z.target_rows + row + c) * K;
+            if constexpr (SUM) A[c] = rows.data() + (row + c) * vectors;
+        }
+        for (int64_t i = 0; i < vectors; ++i) {
+            const T u = weight[i] * get(p.values.H, p.slopes.H, at_h, i);
+            if constexpr (SUM)
+                for (int c = 0; c < C; ++c) A[c][i] += g[c] * u;
+            if constexpr (BACKWARD) {
+                T t = total[i];
+                for (int c = 0; c < C; ++c) {
+                    const T d = X::make(get(D[c], i), V{});
+                    product[c] += d * u;
+                    t += d * g[c];
                 }
-                const int64_t ig = e * z.num_geometry + p.geometry;
-                for (int64_t s = 0; s < p.source_dim; ++s) {
-                    const int64_t ih = (sender + p.source + s) * K;
-                    const F *h = H + ih, *vh = vH ? vH + ih : zeros;
-                    EACH_CHANNEL {
-                        u[k] = w[k] * h[k];
-                        uc[k] = wc[k] * h[k] + w[k] * vh[k];
-                        t[k] = F(0);
-                        tc[k] = F(0);
-                    }
-                    for (int64_t m = 0; m < p.target_dim; ++m) {
-                        const int64_t i = ig + s * p.target_dim + m;
-                        const F g = G[i], gc = vG ? vG[i] : F(0);
-                        const F *row = Dn + (p.target + m) * K;
-                        F *out = eDn + (p.target + m) * K;
-                        EACH_CHANNEL {
-                            out[k] += g * uc[k] + gc * u[k];
-                            t[k] += g * row[k];
-                            tc[k] += gc * row[k];
-                        }
-                        if (eG) eG[i] = dot(row, uc, K);
-                    }
-                    EACH_CHANNEL {
-                        a[k] += h[k] * t[k];
-                        b[k] += vh[k] * t[k] + h[k] * tc[k];
-                    }
-                    if (eH) {
-                        F *eh = eH + ih;
-                        EACH_CHANNEL eh[k] += wc[k] * t[k] + w[k] * tc[k];
-                    }
-                }
-                if (eP) {
-                    F *ep = eP + ip;
-                    EACH_CHANNEL ep[k] += vq[k] * a[k] + qq[k] * b[k];
-                }
-                if (eQ) {
-                    F *eq = eQ + iq;
-                    EACH_CHANNEL eq[k] += vp[k] * a[k] + pp[k] * b[k];
-                }
+                total[i] = t;
             }
         }
+        if constexpr (BACKWARD)
+            if (p.results.G)
+                for (int c = 0; c < C; ++c) {
+                    const V wanted = X::wanted(product[c]);
+                    F sum = 0;
+                    for (int i = 0; i < W; ++i) sum += wanted[i];
+                    p.results.G[at_g + c] = sum;
+                }
     }
+};
+
+template <typename F, bool DUAL, bool BACKWARD, bool SUM>
+void run(const Problem<F> &p) {
+    if (p.sizes->channels % WIDTH<F>)
+        Pass<F, DUAL, BACKWARD, SUM, false>(p).run();
+    else
+        Pass<F, DUAL, BACKWARD, SUM, true>(p).run();
+}
+
+// mode 0: A. 1: results from D. 2: slopes of A and of the results along `slopes`.
+template <typename F>
+void dispatch(int64_t mode, const Problem<F> &p) {
+    if (mode == 0)
+        run<F, false, false, true>(p);
+    else if (mode == 1)
+        run<F, false, true, false>(p);
+    else
+        run<F, true, true, true>(p);
 }
 
 }  // namespace
 
-#define EXPORT(F, NAME)                                                                                             \
-    extern "C" void message_forward_##NAME(const Sizes *z, const Path *paths, const int64_t *senders,               \
-                                           const bool *real, const F *G, const F *P, const F *Q, const F *H, F *A) { \
-        forward<F>(*z, paths, senders, real, G, P, Q, H, A);                                                        \
-    }                                                                                                               \
-    extern "C" void message_backward_##NAME(const Sizes *z, const Path *paths, const int64_t *senders,              \
-                                            const bool *real, const F *G, const F *P, const F *Q, const F *H,       \
-                                            const F *D, F *dG, F *dP, F *dQ, F *dH) {                               \
-        backward<F>(*z, paths, senders, real, G, P, Q, H, D, dG, dP, dQ, dH);                                       \
-    }                                                                                                               \
-    extern "C" void message_double_backward_##NAME(                                                                 \
-        const Sizes *z, const Path *paths, const int64_t *senders, const bool *real, const F *G, const F *P,        \
-        const F *Q, const F *H, const F *D, const F *vG, const F *vP, const F *vQ, const F *vH, F *eD, F *eG,       \
-        F *eP, F *eQ, F *eH) {                                                                                      \
-        double_backward<F>(*z, paths, senders, real, G, P, Q, H, D, vG, vP, vQ, vH, eD, eG, eP, eQ, eH);            \
-    }
-
-EXPORT(float, float32)
-EXPORT(double, float64)
+extern "C" void message_float32(int64_t mode, const Problem<float> *p) { dispatch(mode, *p); }
+extern "C" void message_float64(int64_t mode, const Problem<double> *p) { dispatch(mode, *p); }

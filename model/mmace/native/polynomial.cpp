@@ -1,152 +1,168 @@
 // Sparse polynomials of node features, channel by channel, with first and second derivatives.
 //
-//   out[n,o,k] = sum over terms t of output o:  c[z_n,t,k] * a[n,i_t,k] * a[n,j_t,k] * a[n,l_t,k]
+//   out[n,o,k] = sum over i of a_i ( c_i + sum over j of a_j ( c_ij + sum over l of a_l c_ijl ) )
 //
-// An index of -1 stands for the constant one, so that terms of order one, two and three look alike.
-// Shapes: a [N,C,K], c [Z,T,K], species [N], offsets [O+1] (terms of an output are contiguous), index [T,3].
-// Channels are contiguous: every inner loop runs over K and vectorises.
+// for the monomials of output o, nested so that each costs one multiplication. Shapes: a [N,C,K], c [Z,T,K] with rows
+// in the order of the loops, species [N], out [N,O,K].
 
-#include <cstdint>
-#include <vector>
-
-// Rows that are written never overlap rows that are read.
-#define EACH_CHANNEL _Pragma("omp simd") for (int64_t k = 0; k < K; ++k)
+#include "lanes.h"
 
 namespace {
 
+struct Sizes {
+    int64_t nodes, components, channels, outputs, terms;
+};
+
+// [begin, end) of what is inside; `own`: whether there is a coefficient of this level itself.
+struct Group {
+    int64_t component, own, begin, end;
+};
+
 template <typename F>
 struct Problem {
-    int64_t nodes, components, channels, outputs, terms;
-    const int64_t *offsets, *index, *species;
+    const Sizes *sizes;
+    const int64_t *outputs;  // [O+1] into outer
+    const Group *outer, *inner;
+    const int64_t *last;
+    const int64_t *species;
     const F *a, *c;
 };
 
-// Rows of one node, with a row of ones (or a row to throw away) behind the index -1.
+// What a backward pass reads (g and directions; null: zero) and writes (null: not wanted; dc is added to).
 template <typename F>
-struct Rows {
-    F *first;
-    F *spare;
-    int64_t channels;
-    F *operator[](int64_t i) const { return i < 0 ? spare : first + i * channels; }
+struct Derivatives {
+    const F *g, *va, *vc;
+    F *out, *da, *dc;
 };
 
 template <typename F>
-void forward(const Problem<F> &p, F *out) {
-    const int64_t K = p.channels;
-    std::vector<F> ones(K, F(1));
-    for (int64_t n = 0; n < p.nodes; ++n) {
-        const Rows<F> a{const_cast<F *>(p.a) + n * p.components * K, ones.data(), K};
-        const F *c = p.c + p.species[n] * p.terms * K;
-        for (int64_t o = 0; o < p.outputs; ++o) {
-            F *__restrict sum = out + (n * p.outputs + o) * K;
-            EACH_CHANNEL sum[k] = F(0);
-            for (int64_t t = p.offsets[o]; t < p.offsets[o + 1]; ++t) {
-                const F *ai = a[p.index[3 * t]], *aj = a[p.index[3 * t + 1]], *al = a[p.index[3 * t + 2]];
-                const F *ct = c + t * K;
-                EACH_CHANNEL sum[k] += ct[k] * ai[k] * aj[k] * al[k];
-            }
-        }
+using Channels = Wide<F>;
+template <typename F>
+constexpr int BLOCK = sizeof(Channels<F>) / sizeof(F);
+
+// WHOLE: as many channels as fit; else the last few.
+template <bool WHOLE, typename F>
+inline Channels<F> load(const F *from, int count) {
+    Channels<F> x;
+    if constexpr (WHOLE) {
+        __builtin_memcpy(&x.a, from, sizeof(x.a));
+        __builtin_memcpy(&x.b, from + WIDTH<F>, sizeof(x.b));
+        __builtin_memcpy(&x.c, from + 2 * WIDTH<F>, sizeof(x.c));
+        __builtin_memcpy(&x.d, from + 3 * WIDTH<F>, sizeof(x.d));
+    } else {
+        F all[BLOCK<F>] = {};
+        for (int i = 0; i < count; ++i) all[i] = from[i];
+        x = load<true, F>(all, BLOCK<F>);
+    }
+    return x;
+}
+
+template <bool WHOLE, typename F, typename V>
+inline void store(F *to, const V &x, int count) {
+    if constexpr (WHOLE) {
+        __builtin_memcpy(to, &x.a, sizeof(x.a));
+        __builtin_memcpy(to + WIDTH<F>, &x.b, sizeof(x.b));
+        __builtin_memcpy(to + 2 * WIDTH<F>, &x.c, sizeof(x.c));
+        __builtin_memcpy(to + 3 * WIDTH<F>, &x.d, sizeof(x.d));
+    } else {
+        F all[BLOCK<F>];
+        store<true>(all, x, BLOCK<F>);
+        for (int i = 0; i < count; ++i) to[i] = all[i];
     }
 }
 
-// Given g = dL/dout: da = dL/da and, where asked for, dc = dL/dc (added up over nodes).
-template <typename F>
-void backward(const Problem<F> &p, const F *g, F *da, F *dc) {
-    const int64_t K = p.channels;
-    std::vector<F> ones(K, F(1)), spare(K);
-    for (int64_t n = 0; n < p.nodes; ++n) {
-        const Rows<F> a{const_cast<F *>(p.a) + n * p.components * K, ones.data(), K};
-        const Rows<F> d{da + n * p.components * K, spare.data(), K};
-        for (int64_t i = 0; i < p.components * K; ++i) d.first[i] = F(0);
-        const F *c = p.c + p.species[n] * p.terms * K;
-        F *dcn = dc ? dc + p.species[n] * p.terms * K : nullptr;
-        for (int64_t o = 0; o < p.outputs; ++o) {
-            const F *go = g + (n * p.outputs + o) * K;
-            for (int64_t t = p.offsets[o]; t < p.offsets[o + 1]; ++t) {
-                const int64_t i = p.index[3 * t], j = p.index[3 * t + 1], l = p.index[3 * t + 2];
-                const F *ai = a[i], *aj = a[j], *al = a[l], *ct = c + t * K;
-                if (dcn) {
-                    F *dct = dcn + t * K;
-                    EACH_CHANNEL dct[k] += go[k] * ai[k] * aj[k] * al[k];
-                }
-                // one after the other: the rows may be the same
-                F *di = d[i];
-                EACH_CHANNEL di[k] += go[k] * ct[k] * aj[k] * al[k];
-                if (j < 0) continue;
-                F *dj = d[j];
-                EACH_CHANNEL dj[k] += go[k] * ct[k] * ai[k] * al[k];
-                if (l < 0) continue;
-                F *dl = d[l];
-                EACH_CHANNEL dl[k] += go[k] * ct[k] * ai[k] * aj[k];
-            }
-        }
+// One node, the channels [first, first + count). FULL: with derivatives; else `out` only.
+template <typename T, typename F, bool FULL, bool WEIGHTS, bool WHOLE>
+void node(const Problem<F> &p, const Derivatives<F> &d, int64_t n, int64_t first, int count, T *a, T *da) {
+    using P = Parts<T>;
+    const Sizes &z = *p.sizes;
+    const int64_t K = z.channels;
+    const T zero = P::make(Channels<F>{}, Channels<F>{});
+    auto read = [&](const F *x, const F *v, int64_t row) {
+        Channels<F> slope{};
+        if (P::dual && v) slope = load<WHOLE, F>(v + row * K + first, count);
+        return P::make(load<WHOLE, F>(x + row * K + first, count), slope);
+    };
+    auto add = [&](int64_t row, const T &x) {  // to the derivative by the coefficient in this row
+        F *to = d.dc + row * K + first;
+        store<WHOLE>(to, load<WHOLE, F>(to, count) + P::wanted(x), count);
+    };
+    for (int64_t i = 0; i < z.components; ++i) {
+        a[i] = read(p.a, d.va, n * z.components + i);
+        da[i] = zero;
     }
+    int64_t row = p.species[n] * z.terms;
+    for (int64_t o = 0; o < z.outputs; ++o) {
+        T g = zero, sum = zero;
+        if constexpr (FULL) g = read(d.g, nullptr, n * z.outputs + o);
+        for (int64_t x = p.outputs[o]; x < p.outputs[o + 1]; ++x) {
+            const Group &outer = p.outer[x];
+            T p1 = zero, s1 = zero;
+            if constexpr (FULL) p1 = g * a[outer.component];
+            if (outer.own) {
+                s1 = read(p.c, d.vc, row);
+                if constexpr (WEIGHTS) add(row, p1);
+                ++row;
+            }
+            for (int64_t y = outer.begin; y < outer.end; ++y) {
+                const Group &inner = p.inner[y];
+                T p2 = zero, s2 = zero;
+                if constexpr (FULL) p2 = p1 * a[inner.component];
+                if (inner.own) {
+                    s2 = read(p.c, d.vc, row);
+                    if constexpr (WEIGHTS) add(row, p2);
+                    ++row;
+                }
+                for (int64_t t = inner.begin; t < inner.end; ++t, ++row) {
+                    const T c = read(p.c, d.vc, row);
+                    const int64_t l = p.last[t];
+                    s2 += c * a[l];
+                    if constexpr (FULL) da[l] += c * p2;
+                    if constexpr (WEIGHTS) add(row, p2 * a[l]);
+                }
+                s1 += s2 * a[inner.component];
+                if constexpr (FULL) da[inner.component] += p1 * s2;
+            }
+            if constexpr (FULL) da[outer.component] += g * s1;
+            sum += s1 * a[outer.component];
+        }
+        if (d.out) store<WHOLE>(d.out + (n * z.outputs + o) * K + first, P::wanted(sum), count);
+    }
+    if constexpr (FULL)
+        for (int64_t i = 0; i < z.components; ++i)
+            store<WHOLE>(d.da + (n * z.components + i) * K + first, P::wanted(da[i]), count);
 }
 
-// Derivatives of S = <va, da> + <vc, dc> by g, a and c. vc may be null (zero); dc may be null (not wanted).
-template <typename F>
-void double_backward(const Problem<F> &p, const F *g, const F *va, const F *vc, F *dg, F *da, F *dc) {
-    const int64_t K = p.channels;
-    std::vector<F> ones(K, F(1)), zeros(K, F(0)), spare(K), e(K);
-    for (int64_t n = 0; n < p.nodes; ++n) {
-        const int64_t row = n * p.components * K;
-        const Rows<F> a{const_cast<F *>(p.a) + row, ones.data(), K};
-        const Rows<F> v{const_cast<F *>(va) + row, zeros.data(), K};
-        const Rows<F> d{da + row, spare.data(), K};
-        for (int64_t i = 0; i < p.components * K; ++i) d.first[i] = F(0);
-        const F *c = p.c + p.species[n] * p.terms * K;
-        const F *vcn = vc ? vc + p.species[n] * p.terms * K : nullptr;
-        F *dcn = dc ? dc + p.species[n] * p.terms * K : nullptr;
-        for (int64_t o = 0; o < p.outputs; ++o) {
-            const F *go = g + (n * p.outputs + o) * K;
-            F *dgo = dg + (n * p.outputs + o) * K;
-            EACH_CHANNEL dgo[k] = F(0);
-            for (int64_t t = p.offsets[o]; t < p.offsets[o + 1]; ++t) {
-                const int64_t i = p.index[3 * t], j = p.index[3 * t + 1], l = p.index[3 * t + 2];
-                const F *ai = a[i], *aj = a[j], *al = a[l], *vi = v[i], *vj = v[j], *vl = v[l], *ct = c + t * K;
-                const F *wt = vcn ? vcn + t * K : zeros.data();
-                // e: change of the monomial along va
-                EACH_CHANNEL
-                    e[k] = vi[k] * aj[k] * al[k] + ai[k] * (vj[k] * al[k] + aj[k] * vl[k]);
-                EACH_CHANNEL dgo[k] += ct[k] * e[k] + wt[k] * ai[k] * aj[k] * al[k];
-                if (dcn) {
-                    F *dct = dcn + t * K;
-                    EACH_CHANNEL dct[k] += go[k] * e[k];
-                }
-                F *di = d[i];
-                EACH_CHANNEL
-                    di[k] += go[k] * (ct[k] * (vj[k] * al[k] + aj[k] * vl[k]) + wt[k] * aj[k] * al[k]);
-                if (j < 0) continue;
-                F *dj = d[j];
-                EACH_CHANNEL
-                    dj[k] += go[k] * (ct[k] * (vi[k] * al[k] + ai[k] * vl[k]) + wt[k] * ai[k] * al[k]);
-                if (l < 0) continue;
-                F *dl = d[l];
-                EACH_CHANNEL
-                    dl[k] += go[k] * (ct[k] * (vi[k] * aj[k] + ai[k] * vj[k]) + wt[k] * ai[k] * aj[k]);
-            }
+// All nodes for a few channels at a time: those coefficients stay in the cache.
+template <typename T, typename F, bool FULL, bool WEIGHTS>
+void run(const Problem<F> &p, const Derivatives<F> &d) {
+    Buffer<T> values(p.sizes->components), adjoints(p.sizes->components);
+    const int64_t K = p.sizes->channels;
+    for (int64_t first = 0; first < K; first += BLOCK<F>)
+        for (int64_t n = 0; n < p.sizes->nodes; ++n) {
+            if (K - first >= BLOCK<F>)
+                node<T, F, FULL, WEIGHTS, true>(p, d, n, first, BLOCK<F>, values.data(), adjoints.data());
+            else
+                node<T, F, FULL, WEIGHTS, false>(p, d, n, first, int(K - first), values.data(), adjoints.data());
         }
-    }
 }
 
 }  // namespace
 
-#define EXPORT(F, NAME)                                                                                              \
-    extern "C" void polynomial_forward_##NAME(const int64_t *sizes, const int64_t *offsets, const int64_t *index,    \
-                                              const int64_t *species, const F *a, const F *c, F *out) {              \
-        forward<F>({sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], offsets, index, species, a, c}, out);          \
-    }                                                                                                                \
-    extern "C" void polynomial_backward_##NAME(const int64_t *sizes, const int64_t *offsets, const int64_t *index,   \
-                                               const int64_t *species, const F *a, const F *c, const F *g, F *da,    \
-                                               F *dc) {                                                              \
-        backward<F>({sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], offsets, index, species, a, c}, g, da, dc);   \
-    }                                                                                                                \
-    extern "C" void polynomial_double_backward_##NAME(                                                               \
-        const int64_t *sizes, const int64_t *offsets, const int64_t *index, const int64_t *species, const F *a,      \
-        const F *c, const F *g, const F *va, const F *vc, F *dg, F *da, F *dc) {                                     \
-        double_backward<F>({sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], offsets, index, species, a, c}, g, va, \
-                           vc, dg, da, dc);                                                                          \
-    }
+// mode 0: out. 1: da and dc from g. 2: slopes of out, da and dc along (va, vc).
+template <typename F>
+void dispatch(int64_t mode, const Problem<F> &p, const Derivatives<F> &d) {
+    if (mode == 0)
+        run<Channels<F>, F, false, false>(p, d);
+    else if (mode == 1)
+        d.dc ? run<Channels<F>, F, true, true>(p, d) : run<Channels<F>, F, true, false>(p, d);
+    else
+        d.dc ? run<DualOf<Broad<F>>, F, true, true>(p, d) : run<DualOf<Broad<F>>, F, true, false>(p, d);
+}
 
-EXPORT(float, float32)
-EXPORT(double, float64)
+extern "C" void polynomial_float32(int64_t mode, const Problem<float> *p, const Derivatives<float> *d) {
+    dispatch(mode, *p, *d);
+}
+extern "C" void polynomial_float64(int64_t mode, const Problem<double> *p, const Derivatives<double> *d) {
+    dispatch(mode, *p, *d);
+}

@@ -13,8 +13,8 @@ needs_compiler = pytest.mark.skipif(library() is None, reason="no C++ compiler")
 def problem(seed: int = 0, nodes: int = 5, dtype: torch.dtype = torch.float64):
     rng = np.random.default_rng(seed)
     terms = [
-        np.array([[0, -1, -1], [1, 1, -1], [0, 2, -1], [0, 1, 2], [2, 2, 2], [1, 1, 2]]),
-        np.array([[2, -1, -1], [0, 0, 1]]),
+        [(0, -1, -1), (0, 1, 2), (0, 2, -1), (1, 1, -1), (1, 1, 2), (2, 2, 2)],
+        [(0, 0, 1), (2, -1, -1)],
     ]
     polynomial = SparsePolynomial(terms)
     a = torch.tensor(rng.normal(size=(nodes, 3, 4)), dtype=dtype, requires_grad=True)

@@ -73,7 +73,7 @@ def test_together_equals_one_by_one_and_random_starts_end_without_nan():
     assert all(np.isfinite(result.magmoms).all() for result in together)
     for number in (0, 13, 29):
         (alone,) = relax_moments(MODEL, starts[number])
-        assert alone.energy == pytest.approx(together[number].energy, abs=1e-6)
+        assert alone.energy == pytest.approx(together[number].energy, abs=1e-5)
         # turning everything together costs little in a soc model: that soft direction ends where the tolerance allows
         np.testing.assert_allclose(alone.magmoms, together[number].magmoms, atol=0.05)
 
