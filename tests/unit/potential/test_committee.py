@@ -55,7 +55,7 @@ def test_equal_members_have_no_spread_and_one_structure_is_enough() -> None:
 def test_members_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match="at least two"):
         Committee([small(0)])
-    with pytest.raises(UserError, match="member 1 has r_max = 3.5"):
+    with pytest.raises(UserError, match=r"member 1 has r_max = 3\.5"):
         Committee([small(0), small(1, r_max=3.5)])
 
 
