@@ -13,6 +13,7 @@ from mmace.fields import ENERGY, FORCES, LABELS, MAGNETIC_FORCES, STRESS
 from mmace.graph import Graph, build_graph, collate
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.heads import head_index
 
 LABEL_NAMES = tuple(label.name for label in LABELS)
 
@@ -45,14 +46,21 @@ class Batch:
 
 
 def prepare(
-    configurations: Sequence[Configuration], elements: Sequence[str], r_max: float, dtype: torch.dtype
+    configurations: Sequence[Configuration],
+    elements: Sequence[str],
+    r_max: float,
+    dtype: torch.dtype,
+    heads: Sequence[str] = ("default",),
 ) -> list[Batch]:
-    """One batch of one structure per configuration. Raises `UserError` for elements that are not in ``elements``."""
-    return [_single(configuration, elements, r_max, dtype) for configuration in configurations]
+    """One batch of one structure per configuration. Raises `UserError` for unknown elements and heads."""
+    return [_single(configuration, elements, r_max, dtype, heads) for configuration in configurations]
 
 
-def _single(configuration: Configuration, elements: Sequence[str], r_max: float, dtype: torch.dtype) -> Batch:
-    graph = build_graph(configuration.to_atoms(), elements, r_max, dtype=dtype)
+def _single(
+    configuration: Configuration, elements: Sequence[str], r_max: float, dtype: torch.dtype, heads: Sequence[str]
+) -> Batch:
+    head = head_index(configuration, heads)
+    graph = build_graph(configuration.to_atoms(), elements, r_max, dtype=dtype, head=head)
     # Without a volume the stress has no meaning and no label; NaN would still poison the gradient of the others.
     graph = replace(graph, volume=torch.nan_to_num(graph.volume, nan=1.0))
     shapes = {ENERGY.name: (1,), FORCES.name: (-1, 3), STRESS.name: (1, 3, 3), MAGNETIC_FORCES.name: (-1, 3)}

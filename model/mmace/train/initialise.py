@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 
 from mmace.config import PotentialConfig
 from mmace.potential import Potential
+from mmace.train.atomic_energies import set_atomic_energies
 from mmace.train.batches import Batch
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
@@ -33,19 +34,6 @@ def with_moment_range(config: PotentialConfig, configurations: Sequence[Configur
     fitted = {symbol: float(np.ceil((1.2 * length + 0.1) * 100) / 100) for symbol, length in largest.items()}
     fitted = {symbol: value for symbol, value in fitted.items() if symbol in config.elements}
     return replace(config, m_max={**fitted, **config.m_max})
-
-
-def fit_atomic_energies(configurations: Sequence[Configuration]) -> dict[str, float]:
-    """E0 per element, eV, by least squares of E/N on the composition; the smallest solution where the compositions
-    do not tell the elements apart. Configurations without energy are left out; without any, {} is returned."""
-    known = [configuration for configuration in configurations if configuration.energy is not None]
-    if not known:
-        return {}
-    numbers = sorted({int(number) for configuration in known for number in configuration.numbers})
-    fractions = np.array([[np.mean(c.numbers == number) for number in numbers] for c in known])
-    energies = np.array([c.energy / len(c) for c in known if c.energy is not None])
-    solution = np.linalg.lstsq(fractions, energies, rcond=None)[0]
-    return {chemical_symbols[number]: float(energy) for number, energy in zip(numbers, solution, strict=True)}
 
 
 def interaction_scale(model: Potential, configurations: Sequence[Configuration], singles: Sequence[Batch]) -> float:
@@ -88,7 +76,7 @@ def initialise(
     edges = sum(float(single.graph.real.sum()) for single in singles)
     model.set_average_neighbors(max(edges / sum(len(c) for c in configurations), 1.0))
     model.set_energy_scale(config.energy_scale or interaction_scale(model, configurations, singles))
-    model.set_atomic_energies(fit_atomic_energies(configurations))
+    set_atomic_energies(model, config.atomic_energies or "least_squares", configurations)
     warn_of_rounding(model, configurations)
 
 

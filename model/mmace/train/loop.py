@@ -14,6 +14,7 @@ from mmace.potential import Potential
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
 from mmace.train.files import DISK_FULL, locked
+from mmace.train.heads import by_head, with_heads_of_data
 from mmace.train.initialise import with_moment_range
 from mmace.train.reading import check_elements, check_moments
 from mmace.train.run import NOTHING_WRITTEN, ProgressCallback, Run, TrainingResult
@@ -37,7 +38,7 @@ def train(
 
     Without ``initial_model`` a new model is made: m_max (where not given), E0, energy scale and average number of
     neighbours come from the training data. With it, training starts from its weights and keeps its E0 (unless
-    ``refit_atomic_energies``), scale and m_max; ``potential_config`` may then be None. Without validation
+    ``atomic_energies`` says otherwise), scale and m_max; ``potential_config`` may then be None. Without validation
     configurations the training configurations take their place.
 
     ``output_dir`` gets settings.json, metrics.jsonl (a line per epoch), state.pt and model.safetensors (the best so
@@ -50,15 +51,20 @@ def train(
     """
     config = training_config
     folder = Path(output_dir)
-    potential_config = _potential_config(potential_config, initial_model, train_configurations)
-    check_elements([*train_configurations, *valid_configurations], potential_config.elements)
+    everything = [*train_configurations, *valid_configurations]
+    potential_config = _potential_config(potential_config, initial_model, train_configurations, everything)
+    check_elements(everything, potential_config.elements)
+    by_head(everything, potential_config.heads)  # refuses unknown heads
     m_max = {element: potential_config.m_max_of(element) for element in potential_config.elements}
-    check_moments([*train_configurations, *valid_configurations], m_max)
+    check_moments(everything, m_max)
     if not any(configuration.energy is not None for configuration in train_configurations):
         raise UserError("training: no configuration has an energy; label at least one")
     if not valid_configurations:
         logger.warning("no validation configurations: the training configurations take their place")
         valid_configurations = train_configurations
+    late = [stage.start for stage in config.stages if stage.start >= config.epochs]
+    if late:
+        logger.warning("stages: the one after %d epochs never begins: the training has %d", late[0], config.epochs)
     settings = run_settings(potential_config, config, train_configurations, valid_configurations, initial_model)
     threads = torch.get_num_threads()
     try:
@@ -83,12 +89,15 @@ def train(
 
 
 def _potential_config(
-    config: PotentialConfig | None, initial_model: Potential | None, configurations: Sequence[Configuration]
+    config: PotentialConfig | None,
+    initial_model: Potential | None,
+    configurations: Sequence[Configuration],
+    everything: Sequence[Configuration],
 ) -> PotentialConfig:
     if initial_model is None:
         if config is None:
             raise UserError("training: neither a potential's settings nor a model to start from; give one of them")
-        return with_moment_range(config, configurations)
+        return with_moment_range(with_heads_of_data(config, everything), configurations)
     if config is not None:
         given, there = config.to_dict(), initial_model.config.to_dict()
         for name in sorted(given.keys() - {"m_max", "seed"}):

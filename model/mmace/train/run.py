@@ -17,16 +17,19 @@ from mmace.config import PotentialConfig
 from mmace.errors import UserError
 from mmace.fields import LABELS
 from mmace.potential import Potential
+from mmace.train.atomic_energies import set_atomic_energies
 from mmace.train.batches import Batch, join, number_of_steps, prepare, training_batches
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
 from mmace.train.evaluate import ErrorSums, batch_errors
 from mmace.train.files import append_line
-from mmace.train.initialise import fit_atomic_energies, initialise, warn_of_rounding
+from mmace.train.initialise import initialise, warn_of_rounding
 from mmace.train.interrupt import DeferredSignals
 from mmace.train.loss import batch_loss, loss_terms, total_loss, wanted_derivatives
 from mmace.train.optimise import MovingAverage
+from mmace.train.stages import stage_at, stage_weights
 from mmace.train.state import METRICS, MODEL, TrainingState, load_state, save_state
+from mmace.train.trainable import Trainable
 
 ProgressCallback = Callable[[dict[str, Any]], None]
 
@@ -61,23 +64,21 @@ class Run:
     ) -> None:
         self.config, self.folder = config, folder
         elements, r_max, dtype = potential_config.elements, potential_config.r_max, potential_config.torch_dtype
-        self.singles = prepare(train_configurations, elements, r_max, dtype)
+        heads = potential_config.heads
+        self.singles = prepare(train_configurations, elements, r_max, dtype, heads)
         self.steps = number_of_steps(len(self.singles), config.batch_size)
-        self.valid = _joined(prepare(valid_configurations, elements, r_max, dtype), max(16, config.batch_size))
+        self.valid = _joined(prepare(valid_configurations, elements, r_max, dtype, heads), max(16, config.batch_size))
         if initial_model is None:
             self.model = Potential(potential_config)
             initialise(self.model, train_configurations, self.singles, config)
         else:
             self.model = copy.deepcopy(initial_model).cpu()
-            if config.refit_atomic_energies:
-                self.model.set_atomic_energies(fit_atomic_energies(train_configurations))
+            if config.atomic_energies is not None:
+                set_atomic_energies(self.model, config.atomic_energies, train_configurations)
             warn_of_rounding(self.model, train_configurations)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(True)
-        self.average = MovingAverage(self.model, config.ema_decay)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, amsgrad=config.amsgrad, fused=True
-        )
+        self.trainable = Trainable(self.model, config.trainable, config.rank, config.seed)
+        self.average = MovingAverage(self.trainable, config.ema_decay)
+        self.optimiser = self._new_optimiser()
         state = load_state(folder)
         self.continued = state is not None
         self.state = state or TrainingState()
@@ -122,7 +123,8 @@ class Run:
         state, config = self.state, self.config
         if state.epoch >= config.epochs:
             return _epochs_done(config.epochs)
-        if config.patience and state.epoch - state.progress.best_epoch >= config.patience and state.step == 0:
+        better = max(state.progress.best_epoch, state.progress.stage_start)
+        if config.patience and state.epoch - better >= config.patience and state.step == 0 and self._in_last_stage():
             return f"no better validation loss for {_epochs(config.patience)}"
         if self._out_of_time():
             return f"{config.max_seconds:.0f} s are over"
@@ -132,6 +134,28 @@ class Run:
         seconds = self.state.seconds if self.state.finished else time.monotonic() - self.started
         return self.config.max_seconds is not None and seconds >= self.config.max_seconds
 
+    def _in_last_stage(self) -> bool:
+        reached = stage_at(self.config, self.config.epochs - 1)  # a stage after the last epoch never begins
+        return self.state.progress.stage >= reached
+
+    def _enter_stage(self) -> None:
+        """Begins the stage that the next epoch belongs to, if it has not begun: the best so far is kept in a file."""
+        number = stage_at(self.config, self.state.epoch)
+        if number == self.state.progress.stage:
+            return
+        self._save_best(f"model-stage-{number}.safetensors")
+        self.state.progress.enter(number, self.state.epoch, self.config)
+        self.optimiser = self._new_optimiser()  # what the old one remembers are gradients of another loss
+
+    def _new_optimiser(self) -> torch.optim.Adam:
+        config = self.config
+        return torch.optim.Adam(
+            self.trainable.parameters(), lr=config.learning_rate, amsgrad=config.amsgrad, fused=True
+        )
+
+    def _weights(self) -> dict[str, float]:
+        return stage_weights(self.config, self.state.progress.stage)
+
     def _learning_rate(self) -> float:
         done = self.state.epoch + self.state.step / self.steps
         return self.state.progress.learning_rate(self.config, done)
@@ -139,6 +163,7 @@ class Run:
     def _epoch(self, progress: ProgressCallback | None, signals: DeferredSignals) -> None:
         """The rest of one epoch and its validation, unless the time is over or a signal comes before."""
         state, config = self.state, self.config
+        self._enter_stage()
         rate = self._learning_rate()
         for batch in training_batches(self.singles, config, state.epoch, state.step):
             rate = self._learning_rate()
@@ -172,9 +197,10 @@ class Run:
     def _step(self, batch: Batch, rate: float) -> float:
         """One optimiser step. Returns the loss; raises `UserError` if it is not finite."""
         self.optimiser.zero_grad(set_to_none=True)
-        loss = batch_loss(self.model, batch, self.config)
+        loss = batch_loss(self.model, batch, self.config, self._weights())
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or float("inf"))
+        self.trainable.pull_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.trainable.parameters(), self.config.clip or float("inf"))
         value = float(loss.detach())
         if not torch.isfinite(norm) or value != value:
             raise UserError(
@@ -184,12 +210,13 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
-        self.average.update(self.model, self.state.epoch * self.steps + self.state.step + 1)
+        self.trainable.push_weights()
+        self.average.update(self.trainable, self.state.epoch * self.steps + self.state.step + 1)
         return value
 
     def _validate(self, progress: ProgressCallback | None, rate: float) -> None:
         """Errors of the averaged weights on the validation data; keeps them if they are the best."""
-        state, weights = self.state, self.config.weights
+        state, weights = self.state, self._weights()
         sums, totals = ErrorSums(), {label.name: 0.0 for label in LABELS}
         atoms = 0
         for batch in self.valid:
@@ -215,6 +242,8 @@ class Run:
             "best_epoch": state.progress.best_epoch,
             "seconds": round(state.seconds, 3),
         }
+        if self.config.stages:
+            event["stage"] = state.progress.stage + 1
         state.history.append(event)
         append_line(self.folder / METRICS, json.dumps(event))
         if progress is not None:
@@ -227,6 +256,8 @@ class Run:
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "factors": self.trainable.tensors(),
+            "average factors": self.average.trainable.tensors(),
             "best": self.best,
         }
         save_state(self.state, self.folder)
@@ -238,6 +269,8 @@ class Run:
         self.model.load_state_dict(tensors["model"])
         self.average.model.load_state_dict(tensors["average"])
         self.optimiser.load_state_dict(tensors["optimiser"])
+        self.trainable.restore(tensors.get("factors", {}))
+        self.average.trainable.restore(tensors.get("average factors", {}))
         self.best = tensors["best"]
         self.state.tensors = {}
 
@@ -246,7 +279,7 @@ class Run:
         lines = "".join(json.dumps(event) + "\n" for event in self.state.history)
         write_atomically(self.folder / METRICS, lines.encode())
 
-    def _save_best(self) -> Potential:
+    def _save_best(self, name: str = MODEL) -> Potential:
         """Writes and returns the averaged weights of the best epoch so far."""
         model = copy.deepcopy(self.average.model)
         model.load_state_dict(self.best)
@@ -260,7 +293,7 @@ class Run:
             "validation": errors,
             "model_hash": model_hash(model),
         }
-        save(model, self.folder / MODEL, metadata)
+        save(model, self.folder / name, metadata)
         self.best_is_new = False
         return model
 

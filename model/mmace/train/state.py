@@ -25,6 +25,7 @@ STATE = "state.pt"
 SETTINGS = "settings.json"
 METRICS = "metrics.jsonl"
 MODEL = "model.safetensors"
+STAGE_MODELS = "model-stage-*.safetensors"  # the best of each stage but the last, counted from 1
 FILES = (STATE, SETTINGS, METRICS, MODEL)
 
 VERSION = 1
@@ -93,6 +94,8 @@ def data_hash(configurations: Iterable[Configuration]) -> str:
             value = getattr(configuration, name)
             digest.update(name.encode() if value is None else np.ascontiguousarray(value).tobytes())
         digest.update(np.float64(configuration.weight).tobytes())
+        if configuration.head is not None:
+            digest.update(b"head" + configuration.head.encode())
     return digest.hexdigest()[:32]
 
 
@@ -122,16 +125,21 @@ def claim_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Non
     """
     for leftover in (path for name in FILES for path in folder.glob(f".{name}.*")):
         leftover.unlink(missing_ok=True)  # of a writer that was killed
-    settings = json.loads(json.dumps(settings))  # tuples become lists, as they come back from the file
+    settings = _plain(settings)  # tuples become lists, as they come back from the file
     there = [name for name in FILES if (folder / name).exists()]
+    stages = [path.name for path in folder.glob(STAGE_MODELS)]
     failed = STATE not in there and MODEL not in there and _is_settings(folder / SETTINGS)
     if overwrite or failed:
-        for name in there:
+        for name in (*there, *stages):
             (folder / name).unlink()
     elif there:
         _agree(folder, settings, there)
         return
     write_atomically(folder / SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(settings))
 
 
 def _is_settings(path: Path) -> bool:
@@ -148,6 +156,9 @@ def _agree(folder: Path, settings: dict[str, Any], there: list[str]) -> None:
         old = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder}: holds {there[0]} of an unknown run; {mend}") from None
+    # settings that did not exist when the run began had the values they now have by default
+    old["training"] = {**_plain(TrainingConfig().to_dict()), **old.get("training", {})}
+    old["training"] = {name: value for name, value in old["training"].items() if name in settings["training"]}
     differences = _differences(old, settings)
     if differences:
         raise UserError(f"{folder}: holds a run with other {', '.join(differences)}; {mend}")
