@@ -143,7 +143,11 @@ class Configuration:
         if array.shape != shape:
             raise UserError(f"{self.name}: {field} has shape {array.shape}, expected {shape}; correct the value")
         if not np.isfinite(array).all():
-            raise UserError(f"{self.name}: {field} contains NaN or infinity; correct or remove this configuration")
+            wrong = np.argwhere(~np.isfinite(array))[0]
+            atom = f" (atom {wrong[0]})" if len(wrong) and shape[0] == len(self.numbers) and field != "cell" else ""
+            raise UserError(
+                f"{self.name}: {field} contains NaN or infinity{atom}; correct or remove this configuration"
+            )
         return array
 
     def _symmetric_stress(self, value: Any) -> np.ndarray:
