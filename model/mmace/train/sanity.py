@@ -7,13 +7,16 @@ from ase.data import chemical_symbols
 from vesin import NeighborList
 
 from mmace.errors import UserError
-from mmace.fields import FORCES, MAGMOMS
+from mmace.fields import ENERGY, FORCES, MAGMOMS, MAGNETIC_FORCES, STRESS
 from mmace.train.configuration import Configuration
 
 SHORTEST_DISTANCE = 0.1  # Å
 SEARCH_RADIUS = 1.0  # Å; pairs are sorted into boxes of this size, and smaller boxes only take longer
 LARGEST_MOMENT = 20.0  # μB; the largest of any atom are near 10
 LARGEST_FORCE = 1e3  # eV/Å
+LARGEST_MAGNETIC_FORCE = 1e3  # eV/μB
+LARGEST_STRESS = 100.0  # eV/Å³, 16 TPa; GPa or kBar taken for eV/Å³ are mostly beyond
+LARGEST_ENERGY = 1e6  # eV per atom; the all-electron energy of the heaviest atoms
 
 
 def check_sanity(configuration: Configuration) -> None:
@@ -21,6 +24,14 @@ def check_sanity(configuration: Configuration) -> None:
     _check_lengths(configuration, MAGMOMS.name, configuration.magmoms, LARGEST_MOMENT, "μB")
     if configuration.forces is not None:
         _check_lengths(configuration, FORCES.name, configuration.forces, LARGEST_FORCE, "eV/Å")
+    if configuration.magnetic_forces is not None:
+        limit = LARGEST_MAGNETIC_FORCE
+        _check_lengths(configuration, MAGNETIC_FORCES.name, configuration.magnetic_forces, limit, "eV/μB")
+    if configuration.stress is not None:
+        _check_number(configuration, STRESS.name, float(np.abs(configuration.stress).max()), LARGEST_STRESS, "eV/Å³")
+    if configuration.energy is not None:
+        per_atom = abs(configuration.energy) / len(configuration)
+        _check_number(configuration, ENERGY.name, per_atom, LARGEST_ENERGY, "eV per atom")
     _check_distances(configuration)
 
 
@@ -31,6 +42,14 @@ def _check_lengths(configuration: Configuration, field: str, vectors: np.ndarray
         raise UserError(
             f"{configuration.name}: {field} of {_named(configuration, atom)} is {lengths[atom]:.4g} {unit}, more than "
             f"{limit:g} {unit}; check units and columns, or remove this configuration"
+        )
+
+
+def _check_number(configuration: Configuration, field: str, size: float, limit: float, unit: str) -> None:
+    if size > limit:
+        raise UserError(
+            f"{configuration.name}: {field} is {size:.4g} {unit} in size, more than {limit:g} {unit}; check its unit, "
+            f"or remove this configuration"
         )
 
 
