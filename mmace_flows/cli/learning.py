@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,6 +55,8 @@ def train_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="of weights, order and split")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    one_body: Annotated[Path | None, typer.Option(help="E0_mag(|m|) from `mmace fit-one-body`, JSON")] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="parity and learning curve as PNG")] = True,
     key: Keys = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another run in the folder")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="result as JSON")] = False,
@@ -90,6 +92,11 @@ def train_command(
         "num_threads": threads,
     }
     given |= {name: value for name, value in options.items() if value is not None}
+    curves = one_body or path_of(settings, "one_body", config_file)
+    if curves is not None:
+        from mmace.one_body_file import load_one_body
+
+        given["one_body"] = load_one_body(curves)
     training = training_config(given, where)
     console = Console(stderr=True)
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
@@ -121,6 +128,10 @@ def train_command(
     )
     arguments = (potential, training, train_set, valid_set, folder, initial)
     result = with_progress(lambda progress: train(*arguments, progress, overwrite=overwrite), training, console)
+    if plots and not result.was_finished:
+        from mmace.plots.training import training_plots
+
+        training_plots(result.model, train_set, valid_set, result.history, folder)
     errors = {"validation": evaluate_configurations(result.model, valid_set)}
     if as_json:
         from mmace import model_hash
@@ -150,6 +161,10 @@ def evaluate_command(
     data: Annotated[Path, typer.Argument(metavar="DATA.extxyz", help="labelled structures with moments")],
     key: Keys = None,
     batch_size: Annotated[int, typer.Option(min=1, help="structures at a time")] = 16,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="parity plots as PNG into this folder")] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="file of `mmace uncertainty fit` or folder of a committee: are its bars right?")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
     """Errors of a model on labelled structures: overall and per magnetic branch."""
@@ -160,6 +175,15 @@ def evaluate_command(
     configurations = read_configurations(data, parsed_keys(key))
     errors = evaluate_configurations(potential, configurations, batch_size)
     leftover = moment_rotation_error(potential, configurations, batch_size=batch_size)
+    judged: dict[str, Any] = {}
+    if uncertainty is not None:
+        from mmace.uncertainty.judge import judge
+
+        judged = {"uncertainty": judge(potential, configurations, uncertainty, batch_size)}
+    if plots is not None:
+        from mmace.plots.training import evaluation_plots
+
+        evaluation_plots(potential, configurations, plots, data.name)
     if as_json:
         print_json(
             {
@@ -169,6 +193,7 @@ def evaluate_command(
                 "units": UNITS,
                 "errors": nested(errors),
                 "moment_rotation_error": leftover,
+                **judged,
             }
         )
         return
@@ -177,6 +202,12 @@ def evaluate_command(
     console.print(
         f"energy change when all moments turn against the lattice: {1000 * leftover:.3g} meV/atom", highlight=False
     )
+    for quantity, values in judged.get("uncertainty", {}).items():
+        console.print(
+            f"uncertainty of {quantity}: {100 * values['coverage_68']:.0f} % of errors within σ (68 %), "
+            f"{100 * values['coverage_95']:.0f} % within 2σ (95 %)",
+            highlight=False,
+        )
 
 
 def _elements(configurations: list[Configuration]) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; `mmace --help` must not wait
     from mmace.config import PotentialConfig
     from mmace.train import TrainingConfig
 
-SECTIONS = ("data", "valid", "output", "model_from", "valid_fraction", "keys", "model", "training")
+SECTIONS = ("data", "valid", "output", "model_from", "valid_fraction", "keys", "model", "training", "one_body")
 
 
 def read_settings(path: Path | None) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class TrainingConfig:
     """E0 of a free atom: "least_squares" of the energies on the composition; "isolated_atoms": the lowest energy of the
     training configurations of one atom without neighbours; a mapping of element to eV, or of head to such a mapping;
     None: least squares for a new model, unchanged when starting from a model."""
+    one_body: dict[str, Any] | None = None
+    """E0_mag(|m|) of a new model: element → curve, from `mmace.one_body_file.load_one_body`; None: zero."""
     trainable: str = "all"
     """Weights that are trained: "all"; "last": readouts and the last layer's product weights; "low-rank": all matrices
     inside the layers change by matrices of rank ``rank``, readouts are trained as they are."""
@@ -164,7 +166,7 @@ def _converted(value: Any, default: Any, key: str, where: str) -> Any:
     """``value`` in the type of the setting; YAML reads "1e-3" as text, which is meant as a number."""
     if key == "stages":
         return checked_stages(value, where)
-    if key == "atomic_energies":
+    if key in ("atomic_energies", "one_body"):
         return value
     optional = key in _OPTIONAL_NUMBERS | _OPTIONAL_INTEGERS
     if value is None and optional:

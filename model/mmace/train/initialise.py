@@ -15,6 +15,7 @@ from mmace.train.atomic_energies import set_atomic_energies
 from mmace.train.batches import Batch
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.one_body import set_one_body, without_one_body
 
 logger = logging.getLogger("mmace")
 
@@ -76,7 +77,10 @@ def initialise(
     edges = sum(float(single.graph.real.sum()) for single in singles)
     model.set_average_neighbors(max(edges / sum(len(c) for c in configurations), 1.0))
     model.set_energy_scale(config.energy_scale or interaction_scale(model, configurations, singles))
-    set_atomic_energies(model, config.atomic_energies or "least_squares", configurations)
+    if config.one_body is not None:
+        set_one_body(model, config.one_body)
+    left = without_one_body(model, configurations)
+    set_atomic_energies(model, config.atomic_energies or "least_squares", left)
     warn_of_rounding(model, configurations)
 
 

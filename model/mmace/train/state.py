@@ -172,7 +172,16 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-            names.extend(f"{key} setting {name} ({before.get(name)} there, {now.get(name)} now)" for name in changed)
+            names.extend(
+                f"{key} setting {name} ({_brief(before.get(name))} there, {_brief(now.get(name))} now)"
+                for name in changed
+            )
         else:
             names.append(key)
     return names
+
+
+def _brief(value: Any) -> str:
+    """A setting in a message: curves and the like are hundreds of numbers."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

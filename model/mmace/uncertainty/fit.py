@@ -85,10 +85,10 @@ def fit_last_layer(
     seen = _lengths(rows, whitening(first))
     rough = calibrate(errors, seen)
     if not other:
-        report = agreement(errors, rough(seen))
+        same = agreement(errors, rough(seen))
         branches = [configuration.branch for configuration in training]
         fitted = LastLayer(model, whitening(first), rough, first, len(training))
-        return fitted, FitReport(False, report, report, first, errors, np.asarray(rough(seen)), branches)
+        return fitted, FitReport(False, same, same, first, errors, np.asarray(rough(seen)), branches)
 
     new_rows, new_errors = _features(model, other, batch_size, progress, len(training), total)
     best: tuple[float, float, Calibration] | None = None
