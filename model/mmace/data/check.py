@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,17 +136,19 @@ def check_files(
     paths: Iterable[Path],
     options: ReadOptions,
     progress: Callable[[Path], ReadProgress | None] = lambda path: None,
+    read: Callable[..., Iterator[Configuration]] = iterate,
 ) -> DataReport:
     """The report on files. What is wrong with them stands in its ``problems``, one line each.
 
-    Parameters: ``progress(path)`` gives the progress function of a file.
+    Parameters: ``progress(path)`` gives the progress function of a file; ``read`` stands in for `iterate` where there
+    are other sources than files.
     """
     report = DataReport()
     for path in paths:
         notes = Notes()
         before = len(report.problems)
         try:
-            for configuration in iterate(
+            for configuration in read(
                 path,
                 options,
                 notes=notes,

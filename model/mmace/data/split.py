@@ -6,6 +6,7 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,28 +70,28 @@ def assign(members: Sequence[Member], settings: SplitSettings) -> list[str]:
 
     Every stratum (magnetic class and elements) is divided by the fractions; what cannot be divided evenly is made up
     in the next stratum, so that the parts as a whole have the sizes asked for. Groups, and equal structures, stay
-    together and belong to the stratum that most of them are in. Raises `UserError` if a part would be empty.
+    together and belong to the stratum that most of them are in; those too large for another part go to train. Raises `UserError` if a part would be empty.
     """
     strata: dict[tuple[str, str], list[list[int]]] = defaultdict(list)
     for group in _groups(members):
         kinds = Counter(members[index].stratum for index in group)
         strata[min(kinds, key=lambda kind: (-kinds[kind], kind))].append(group)
     parts = settings.parts
-    carried = dict.fromkeys(parts, 0.0)
-    chosen = [""] * len(members)
+    carried = dict.fromkeys(settings.fractions, 0.0)
+    chosen = ["train"] * len(members)
     generator = np.random.default_rng([settings.seed, 3])
     for stratum in sorted(strata):
-        groups = strata[stratum]
-        order = generator.permutation(len(groups)).tolist()
-        order.sort(key=lambda index: -len(groups[index]))  # large groups first: the small ones fill what is left
+        groups = [strata[stratum][index] for index in generator.permutation(len(strata[stratum]))]
         size = sum(map(len, groups))
-        wanted = {name: share * size + carried[name] for name, share in parts.items()}
-        for index in order:
-            name = max(wanted, key=lambda part: (wanted[part], part == "train"))
-            wanted[name] -= len(groups[index])
-            for member in groups[index]:
-                chosen[member] = name
-        carried = wanted
+        for part in sorted(settings.fractions, key=lambda name: (parts[name], name)):
+            wanted = parts[part] * size + carried[part]
+            for group in list(groups):
+                if len(group) <= wanted + 0.5:  # the half rounds to the nearest number
+                    wanted -= len(group)
+                    groups.remove(group)
+                    for index in group:
+                        chosen[index] = part
+            carried[part] = wanted
     _fill_empty(members, chosen, parts)
     return chosen
 
@@ -98,7 +99,7 @@ def assign(members: Sequence[Member], settings: SplitSettings) -> list[str]:
 def _fill_empty(members: Sequence[Member], chosen: list[str], parts: dict[str, float]) -> None:
     """Moves the smallest group of the fullest part into a part that got nothing."""
     for name in parts:
-        if name in chosen:
+        if name in set(chosen):
             continue
         candidates = [
             group
@@ -136,8 +137,8 @@ def _groups(members: Sequence[Member]) -> list[list[int]]:
     return list(together.values())
 
 
-def marked(configuration: Configuration, part: str, settings: SplitSettings) -> Configuration:
-    """The configuration with the split in its info: part, seed, share, and where it comes from."""
+def marked(configuration: Configuration, part: str, settings: SplitSettings, source: Path) -> Configuration:
+    """The configuration with the split in its info: part, seed, share, and where in ``source`` it comes from."""
     share = settings.parts[part]
     configuration.info |= {
         "split": part,
@@ -145,7 +146,8 @@ def marked(configuration: Configuration, part: str, settings: SplitSettings) -> 
         "split_fraction": round(share, 12),
         **({"split_group_by": settings.group_by} if settings.group_by else {}),
     }
-    configuration.info.setdefault("source", configuration.name)
+    # the name of the file without its folders, which say nothing elsewhere
+    configuration.info.setdefault("source", configuration.name.replace(str(source), source.name, 1))
     return configuration
 
 

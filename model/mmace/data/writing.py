@@ -97,7 +97,7 @@ class _TextWriter:
         self._raw = os.fdopen(handle, "wb")
         os.fchmod(handle, 0o666 & ~_UMASK)  # mkstemp makes it private
         compressed = path.name.endswith(".gz")
-        self._stream = gzip.GzipFile(fileobj=self._raw, filename="", mtime=0) if compressed else self._raw
+        self._stream = gzip.GzipFile(fileobj=self._raw, mode="wb", filename="", mtime=0) if compressed else self._raw
         self._text = io.TextIOWrapper(cast(Any, self._stream), encoding="utf-8", newline="\n")
 
     def add(self, configuration: Configuration) -> None:
