@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmace_flows.cli.learning_settings import STORE
+
 if TYPE_CHECKING:  # these take long to import; `mmace --help` must not wait for them
     from mmace.data import ReadOptions
     from mmace.train import Configuration
 
-STORE = "store:"
 SHOW_AFTER = 2.0  # seconds of reading before progress is shown
 SAY_EVERY = 10.0  # seconds between lines where there is no terminal
 

@@ -11,8 +11,8 @@ from mmace_flows.cli.learning_output import UNITS, errors_table, nested, output_
 from mmace_flows.cli.learning_settings import (
     check_fraction,
     checkpoint_file,
+    data_options,
     model_config,
-    parsed_keys,
     path_of,
     read_settings,
     training_config,
@@ -26,6 +26,13 @@ VALID_FRACTION = 0.1
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="settings; options win over it")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="FIELD=KEY", help="other key, e.g. magmoms=magmoms")]
+FormatName = Annotated[
+    str | None, typer.Option("--format", help="extxyz, mlip_cfg, deepmd_spin or matpes_json [default: recognised]")
+]
+Elements = Annotated[
+    str | None, typer.Option(metavar="Fe,Al", help="elements of type 0, 1, … where the file only numbers its types")
+]
+ZeroMoments = Annotated[bool, typer.Option("--zero-moments", help="take structures without moments as non-magnetic")]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def train_command(
     config_file: ConfigFile = None,
-    data: Annotated[Path | None, typer.Option(help="labelled structures with moments, extended XYZ")] = None,
+    data: Annotated[Path | None, typer.Option(help="labelled structures: a file, or store:CAMPAIGN[/train]")] = None,
     valid: Annotated[Path | None, typer.Option(help="validation structures; default: a tenth of the data")] = None,
     output: Annotated[Path | None, typer.Option(help=f"folder of the run [default: {DEFAULT_OUTPUT}]")] = None,
     model_from: Annotated[Path | None, typer.Option(help="checkpoint to start from (fine-tuning)")] = None,
@@ -58,6 +65,9 @@ def train_command(
     one_body: Annotated[Path | None, typer.Option(help="E0_mag(|m|) from `mmace fit-one-body`, JSON")] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="parity and learning curve as PNG")] = True,
     key: Keys = None,
+    format_name: FormatName = None,
+    elements: Elements = None,
+    zero_moments: ZeroMoments = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another run in the folder")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="result as JSON")] = False,
 ) -> None:
@@ -65,9 +75,11 @@ def train_command(
     from rich.console import Console
 
     from mmace import load
+    from mmace.data.check import check_configurations
     from mmace.errors import UserError
-    from mmace.train import evaluate_configurations, read_configurations, train
+    from mmace.train import evaluate_configurations, train
     from mmace.train.reading import check_elements
+    from mmace_flows.cli.data_source import read_source
 
     settings = read_settings(config_file)
     where = str(config_file or "options")
@@ -77,7 +89,7 @@ def train_command(
     valid = valid or path_of(settings, "valid", config_file)
     folder = output or path_of(settings, "output", config_file) or Path(DEFAULT_OUTPUT)
     model_from = model_from or path_of(settings, "model_from", config_file)
-    keys = {**(settings.get("keys") or {}), **parsed_keys(key)}
+    reading = data_options(settings, key, format_name, elements, zero_moments)
     fraction = settings.get("valid_fraction", VALID_FRACTION)
     check_fraction(fraction, where)
 
@@ -100,11 +112,13 @@ def train_command(
     training = training_config(given, where)
     console = Console(stderr=True)
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
-    configurations = read_configurations(data, keys)
+    configurations = read_source(data, reading, console)
     if valid is not None:
-        train_set, valid_set = configurations, read_configurations(valid, keys)
+        train_set, valid_set = configurations, read_source(valid, reading, console)
     else:
         train_set, valid_set = _split(configurations, fraction, training.seed)
+    for line in check_configurations([*train_set, *valid_set]).short_lines():
+        console.print(line, highlight=False, soft_wrap=True)
     model_settings = dict(settings.get("model") or {})
     if symmetry is not None:
         model_settings["symmetry"] = symmetry
@@ -158,8 +172,11 @@ def train_command(
 
 def evaluate_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="checkpoint, .safetensors")],
-    data: Annotated[Path, typer.Argument(metavar="DATA.extxyz", help="labelled structures with moments")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="labelled structures: a file, or store:CAMPAIGN/test")],
     key: Keys = None,
+    format_name: FormatName = None,
+    elements: Elements = None,
+    zero_moments: ZeroMoments = False,
     batch_size: Annotated[int, typer.Option(min=1, help="structures at a time")] = 16,
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help="parity plots as PNG into this folder")] = None,
     uncertainty: Annotated[
@@ -168,11 +185,15 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
     """Errors of a model on labelled structures: overall and per magnetic branch."""
+    from rich.console import Console
+
     from mmace import load, model_hash
-    from mmace.train import evaluate_configurations, moment_rotation_error, read_configurations
+    from mmace.train import evaluate_configurations, moment_rotation_error
+    from mmace_flows.cli.data_source import read_source
 
     potential = load(checkpoint_file(model))
-    configurations = read_configurations(data, parsed_keys(key))
+    reading = data_options({}, key, format_name, elements, zero_moments)
+    configurations = read_source(data, reading, Console(stderr=True))
     errors = evaluate_configurations(potential, configurations, batch_size)
     leftover = moment_rotation_error(potential, configurations, batch_size=batch_size)
     judged: dict[str, Any] = {}

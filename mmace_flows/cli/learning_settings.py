@@ -11,9 +11,24 @@ from mmace.fields import FIELDS
 
 if TYPE_CHECKING:  # torch takes seconds to import; `mmace --help` must not wait for it
     from mmace.config import PotentialConfig
+    from mmace.data import ReadOptions
     from mmace.train import TrainingConfig
 
-SECTIONS = ("data", "valid", "output", "model_from", "valid_fraction", "keys", "model", "training", "one_body")
+STORE = "store:"  # begins the name of data that are labels of the store
+SECTIONS = (
+    "data",
+    "valid",
+    "output",
+    "model_from",
+    "valid_fraction",
+    "keys",
+    "format",
+    "elements",
+    "zero_moments",
+    "model",
+    "training",
+    "one_body",
+)
 
 
 def read_settings(path: Path | None) -> dict[str, Any]:
@@ -38,16 +53,39 @@ def read_settings(path: Path | None) -> dict[str, Any]:
             raise UserError(unknown_key_message(str(name), SECTIONS, str(path)))
         if name in ("keys", "model", "training") and not isinstance(value, dict | None):
             raise UserError(f"{path}: {name} is {value!r}; write settings below it as 'name: value'")
+    if not isinstance(settings.get("zero_moments", False), bool):
+        raise UserError(f"{path}: zero_moments is {settings['zero_moments']!r}; give true or false")
+    for name in ("format", "elements"):
+        value = settings.get(name)
+        if value is not None and not isinstance(value, str | list):
+            raise UserError(f"{path}: {name} is {value!r}; give text, or a list of elements")
     for field in settings.get("keys") or {}:
         if field not in FIELDS:
             raise UserError(unknown_key_message(str(field), FIELDS, f"{path}: keys"))
     return settings
 
 
+def data_options(
+    settings: dict[str, Any], keys: list[str] | None, format: str | None, elements: str | None, zero_moments: bool
+) -> ReadOptions:
+    """How data are read: the settings file's sections, and the options, which win over it. Raises `UserError`."""
+    from mmace_flows.cli.data_source import read_options
+
+    given = settings.get("elements")
+    return read_options(
+        {**(settings.get("keys") or {}), **parsed_keys(keys)},
+        format or settings.get("format"),
+        elements or (",".join(map(str, given)) if isinstance(given, list) else given),
+        zero_moments or settings.get("zero_moments", False),
+    )
+
+
 def path_of(settings: dict[str, Any], name: str, config_file: Path | None) -> Path | None:
     """A path of the settings file, relative to the file's folder."""
     if settings.get(name) is None or config_file is None:
         return None
+    if str(settings[name]).startswith(STORE):  # labels of the store are in no folder
+        return Path(str(settings[name]))
     return config_file.parent / str(settings[name])
 
 

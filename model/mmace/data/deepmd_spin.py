@@ -115,10 +115,12 @@ def _raw_blocks(
         index = 0
         while readers[COORD].skip_blank():
             where = f"{files[COORD]}: configuration {index} (line {readers[COORD].number + 1})"
-            lines = {name: reader.line() for name, reader in readers.items()}
-            for name, line in lines.items():
+            lines: dict[str, str] = {}
+            for name, reader in readers.items():
+                line = reader.line()
                 if line is None:
                     raise UserError(f"{files[name]}: only {index} lines, fewer than coord.raw; complete it")
+                lines[name] = line
             yield Block(where, partial(_build_raw, where, lines, files, types, elements, periodic, options, notes))
             index += 1
         for name, reader in readers.items():
@@ -219,9 +221,9 @@ def _build(
         stress = -np.array(row[VIRIAL], dtype=float).reshape(3, 3) / volume
     return Configuration(
         numbers=np.array(elements)[real[kept]],
-        positions=vectors(COORD),
+        positions=np.array(row[COORD], dtype=float).reshape(-1, 3)[kept],
         cell=cell,
-        pbc=periodic,
+        pbc=np.full(3, periodic),
         magmoms=moments,
         energy=float(row[ENERGY][0]) if ENERGY in row else None,
         forces=vectors(FORCE),

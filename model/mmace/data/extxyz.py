@@ -34,7 +34,8 @@ OTHER_NAMES = {
 }
 MISSPELLED_FROM = 0.82  # similarity from which another key is taken for a misspelled one; DFT_energy stays below
 GEOMETRY = ("species", "pos", "Z")
-RESERVED = ("Lattice", "Properties", "pbc", "config_weight")
+HEAD = "head"  # level of theory
+RESERVED = ("Lattice", "Properties", "pbc", "config_weight", HEAD)
 
 
 def blocks(path: Path, options: ReadOptions, notes: Notes, progress: ReadProgress | None) -> Iterator[Block]:
@@ -101,6 +102,7 @@ def _build(
         pbc=pbc,
         magmoms=moments_as_vectors(moments, len(rows)),
         weight=info.get("config_weight", 1.0),
+        head=None if info.get(HEAD) is None else str(info[HEAD]),
         name=where,
         info={key: value for key, value in info.items() if key not in used},
         arrays={key: value for key, value in arrays.items() if key not in used},
@@ -236,6 +238,8 @@ def to_text(configuration: Configuration) -> str:
         words.append(f'{STRESS.key}="{_row(configuration.stress.ravel())}"')
     if configuration.weight != 1.0:
         words.append(f"config_weight={configuration.weight!r}")
+    if configuration.head is not None:
+        words.append(f"{HEAD}={_value(configuration.head)}")
     reserved = {*RESERVED, ENERGY.key, STRESS.key}
     words += [f"{_quoted(key)}={_value(value)}" for key, value in configuration.info.items() if key not in reserved]
     words.append('pbc="' + " ".join("T" if periodic else "F" for periodic in configuration.pbc) + '"')

@@ -156,7 +156,7 @@ def _build(where: str, start: int, rows: list[str], options: ReadOptions, notes:
         numbers=_numbers(columns, count, options.numbers_of_types() or _of_symbols(symbols, where), where),
         positions=positions,
         cell=cell,
-        pbc=supercell is not None,
+        pbc=np.full(3, supercell is not None),
         magmoms=moments_as_vectors(moments, count),
         energy=None if energy is None else float(energy[0]),
         forces=vectors["forces"],

@@ -70,7 +70,8 @@ def assign(members: Sequence[Member], settings: SplitSettings) -> list[str]:
 
     Every stratum (magnetic class and elements) is divided by the fractions; what cannot be divided evenly is made up
     in the next stratum, so that the parts as a whole have the sizes asked for. Groups, and equal structures, stay
-    together and belong to the stratum that most of them are in; those too large for another part go to train. Raises `UserError` if a part would be empty.
+    together and belong to the stratum that most of them are in; those too large for another part go to train.
+    Raises `UserError` if a part would be empty.
     """
     strata: dict[tuple[str, str], list[list[int]]] = defaultdict(list)
     for group in _groups(members):
