@@ -26,6 +26,7 @@ from mmace.train.files import append_line
 from mmace.train.initialise import initialise, warn_of_rounding
 from mmace.train.interrupt import DeferredSignals
 from mmace.train.loss import batch_loss, loss_terms, total_loss, wanted_derivatives
+from mmace.train.one_body import without_one_body
 from mmace.train.optimise import MovingAverage
 from mmace.train.stages import stage_at, stage_weights
 from mmace.train.state import METRICS, MODEL, TrainingState, load_state, save_state
@@ -74,7 +75,8 @@ class Run:
         else:
             self.model = copy.deepcopy(initial_model).cpu()
             if config.atomic_energies is not None:
-                set_atomic_energies(self.model, config.atomic_energies, train_configurations)
+                left = without_one_body(self.model, train_configurations)
+                set_atomic_energies(self.model, config.atomic_energies, left)
             warn_of_rounding(self.model, train_configurations)
         self.trainable = Trainable(self.model, config.trainable, config.rank, config.seed)
         self.average = MovingAverage(self.trainable, config.ema_decay)
