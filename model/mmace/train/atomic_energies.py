@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,9 @@ def set_atomic_energies(
     that are no numbers.
     """
     heads = model.config.heads
+    if source == "shift":
+        shift_atomic_energies(model, configurations, heads)
+        return
     parts = by_head(configurations, heads)
     given = _given(source, heads) if isinstance(source, dict) else {}
     for head in heads:
@@ -74,6 +78,24 @@ def set_atomic_energies(
             energies = given.get(head, {})
             _require_all(energies, parts[head], "atomic_energies has no value for it; add one, in eV")
         model.set_atomic_energies(energies, head)
+
+
+def shift_atomic_energies(model: Potential, configurations: Sequence[Configuration], heads: Sequence[str]) -> None:
+    """Adds to E0 of ``heads``, by least squares, what the energies of ``model`` lack: right for energies of another
+    origin, since forces, and what the model knows of differences, stay as they are."""
+    from mmace.train.evaluate import predict
+
+    parts = by_head(configurations, model.config.heads)
+    for head in heads:
+        known = [configuration for configuration in parts[head] if configuration.energy is not None]
+        missing = [
+            replace(configuration, energy=float(configuration.energy or 0.0) - prediction.energy)
+            for configuration, prediction in zip(known, predict(model, known), strict=True)
+        ]
+        row = model.atomic_energies[model.config.heads.index(head)]
+        before = dict(zip(model.config.elements, row.tolist(), strict=True))
+        shifts = fit_atomic_energies(missing)
+        model.set_atomic_energies({element: before[element] + shift for element, shift in shifts.items()}, head)
 
 
 def _of_first_head(model: Potential, head: str) -> AtomicEnergies:

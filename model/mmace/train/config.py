@@ -12,7 +12,7 @@ from mmace.train.stages import Stage, checked_stages, checked_weights
 
 SCHEDULES = ("constant", "plateau", "cosine")
 DEVICES = ("auto", "cpu", "cuda")
-ATOMIC_ENERGIES = ("least_squares", "isolated_atoms")
+ATOMIC_ENERGIES = ("least_squares", "isolated_atoms", "shift")
 TRAINABLE = ("all", "last", "low-rank")
 
 # Settings that may change between a run and its continuation: they decide when it stops and what it costs,
@@ -78,6 +78,7 @@ class TrainingConfig:
     atomic_energies: str | dict[str, Any] | None = None
     """E0 of a free atom: "least_squares" of the energies on the composition; "isolated_atoms": the lowest energy of the
     training configurations of one atom without neighbours; a mapping of element to eV, or of head to such a mapping;
+    "shift", when starting from a model: its E0 plus what its energies lack, by least squares;
     None: least squares for a new model, unchanged when starting from a model."""
     one_body: dict[str, Any] | None = None
     """E0_mag(|m|) of a new model: element → curve, from `mmace.one_body_file.load_one_body`; None: zero."""

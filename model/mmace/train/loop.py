@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from mmace.train.initialise import with_moment_range
 from mmace.train.reading import check_elements, check_moments
 from mmace.train.run import NOTHING_WRITTEN, ProgressCallback, Run, TrainingResult
 from mmace.train.state import STATE, claim_folder, run_settings
+from mmace.train.tensorboard import TensorBoardLog, both, require_tensorboard
 
 logger = logging.getLogger("mmace")
 
@@ -33,6 +35,7 @@ def train(
     progress: ProgressCallback | None = None,
     *,
     overwrite: bool = False,
+    tensorboard: bool = False,
 ) -> TrainingResult:
     """Trains a potential, or goes on where ``output_dir`` has the state of the same training.
 
@@ -45,6 +48,7 @@ def train(
     far). ``progress`` is called with the same numbers after each epoch. Stopped at any moment, by kill -9 too, and
     started again with the same arguments, it ends with the weights of an unbroken run. Ctrl-C and SIGTERM wait for the
     end of the step, and the state is written before they take effect: KeyboardInterrupt then says where it stopped.
+    ``tensorboard`` writes the same numbers into the folder tensorboard there.
 
     Raises `UserError` for unknown elements, no energies, a folder that holds another run (unless ``overwrite``) or is
     in use, a full disk, a loss that is not finite.
@@ -65,6 +69,10 @@ def train(
     late = [stage.start for stage in config.stages if stage.start >= config.epochs]
     if late:
         logger.warning("stages: the one after %d epochs never begins: the training has %d", late[0], config.epochs)
+    if tensorboard:
+        require_tensorboard()
+    if config.atomic_energies == "shift" and initial_model is None:
+        raise UserError("training: atomic_energies is 'shift', which needs a model to start from; give least_squares")
     settings = run_settings(potential_config, config, train_configurations, valid_configurations, initial_model)
     threads = torch.get_num_threads()
     try:
@@ -72,7 +80,10 @@ def train(
         with locked(folder):
             claim_folder(folder, settings, overwrite)
             run = Run(potential_config, config, train_configurations, valid_configurations, folder, initial_model)
-            return run.finish(progress)
+            if not tensorboard:
+                return run.finish(progress)
+            with contextlib.closing(TensorBoardLog(folder, run.state.history)) as log:
+                return run.finish(both(log, progress))
     except KeyboardInterrupt as stop:
         if stop.args:
             raise

@@ -75,7 +75,8 @@ class Run:
         else:
             self.model = copy.deepcopy(initial_model).cpu()
             if config.atomic_energies is not None:
-                left = without_one_body(self.model, train_configurations)
+                shift = config.atomic_energies == "shift"  # of whole energies
+                left = train_configurations if shift else without_one_body(self.model, train_configurations)
                 set_atomic_energies(self.model, config.atomic_energies, left)
             warn_of_rounding(self.model, train_configurations)
         self.trainable = Trainable(self.model, config.trainable, config.rank, config.seed)
