@@ -108,6 +108,9 @@ def convert_command(
     elements: Elements = None,
     zero_moments: ZeroMoments = False,
     to: ToFormat = None,
+    head: Annotated[
+        str | None, typer.Option(help="mark all structures as of this level of theory, for models of several")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="leave out wrong structures instead of stopping")
     ] = False,
@@ -129,7 +132,7 @@ def convert_command(
         open_writer(output, to, overwrite=overwrite, elements=options.elements) as writer,
     ):
         for source in sources:
-            written += _copy(source, options, progress(source), on_problem, writer, console)
+            written += _copy(source, options, progress(source), on_problem, writer, console, head)
         if not written:
             raise _nothing(sources, left_out)
     for problem in left_out:
@@ -235,12 +238,15 @@ def _nothing(sources: list[Path], left_out: list[str]) -> Exception:
     return UserError(f"{', '.join(map(str, sources))}: nothing to write{first}")
 
 
-def _copy(source: Path, options: ReadOptions, progress: Any, on_problem: Any, writer: Any, console: Any) -> int:
+def _copy(
+    source: Path, options: ReadOptions, progress: Any, on_problem: Any, writer: Any, console: Any, head: str | None
+) -> int:
     """Writes every configuration of ``source``; says what was seen in passing. Returns how many."""
     from mmace.data import Notes
 
     notes = Notes()
     for configuration in iterate_source(source, options, notes=notes, progress=progress, on_problem=on_problem):
+        configuration.head = head or configuration.head
         writer.add(configuration)
     for line in notes.lines(source):
         console.print(f"warning: {line}", highlight=False, soft_wrap=True)

@@ -152,7 +152,7 @@ def _load(file: Path, width: int) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        reason = "it holds Python objects" if "allow_pickle" in str(error) else "damaged or truncated"
+        reason = "it holds Python objects" if "Python objects" in str(error) else "damaged or truncated"
         raise UserError(f"{file}: not an array of numbers ({reason}); write it again") from None
     if array.dtype.kind not in "fiu":
         raise UserError(f"{file}: not an array of numbers ({array.dtype}); write it again")
@@ -237,6 +237,8 @@ def to_rows(configuration: Configuration) -> dict[str, np.ndarray]:
     """Quantity → its row in the arrays. Raises `UserError` for what the format cannot hold."""
     if configuration.pbc.any() != configuration.pbc.all():
         raise UserError(f"{configuration.name}: periodic in some directions only, which {NAME} cannot say; use extxyz")
+    if configuration.head is not None or configuration.weight != 1.0:
+        raise UserError(f"{configuration.name}: has a head or a weight, which {NAME} cannot say; use extxyz")
     rows = {COORD: configuration.positions, SPIN: configuration.magmoms}
     if configuration.pbc.all() or configuration.cell.any():
         rows[BOX] = configuration.cell

@@ -82,7 +82,7 @@ def _documents(path: Path, lines: LineReader) -> Iterator[tuple[int, Any]]:
                 # an error near the end of what is read so far only says that the document goes on
                 if ended or length > LARGEST_DOCUMENT or (length > CHUNK and error.pos - at < length // 2):
                     place = f"{path}: configuration {index} (line {line + text.count(chr(10), at, error.pos)})"
-                    cut = ended and error.pos >= len(text.rstrip()) - 1
+                    cut = ended and (error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated"))
                     reason = "the file ends within it" if cut else error.msg
                     raise UserError(f"{place}: not valid JSON ({reason}); correct or complete the file") from None
             except RecursionError:

@@ -55,7 +55,7 @@ OTHER_COLUMNS = ("id", "type", "site_en", "charge", "ghost", "nbh_grades")
 COLUMNS = {*OTHER_COLUMNS, *ALONG_Z.values(), *(name for names in VECTORS.values() for name in names)}
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 SECTIONS = ("Size", "Supercell", "AtomData:", "Energy", "PlusStress:", "Stress:", "Feature", "Features:")
-ELEMENTS_FEATURE = "elements"
+ELEMENTS_FEATURE, HEAD_FEATURE, WEIGHT_FEATURE = "elements", "head", "config_weight"
 
 
 def blocks(path: Path, options: ReadOptions, notes: Notes, progress: ReadProgress | None) -> Iterator[Block]:
@@ -152,6 +152,7 @@ def _build(where: str, start: int, rows: list[str], options: ReadOptions, notes:
     energy = sections.numbers("Energy", 1)
     info: dict[str, Any] = {key: plain_value(value) for key, value in sections.features.items()}
     symbols = str(info.pop(ELEMENTS_FEATURE, "")).replace(",", " ").split()
+    head, weight = info.pop(HEAD_FEATURE, None), info.pop(WEIGHT_FEATURE, 1.0)
     return Configuration(
         numbers=_numbers(columns, count, options.numbers_of_types() or _of_symbols(symbols, where), where),
         positions=positions,
@@ -162,6 +163,8 @@ def _build(where: str, start: int, rows: list[str], options: ReadOptions, notes:
         forces=vectors["forces"],
         stress=_stress(sections, cell),
         magnetic_forces=None if magnetic_forces is None else moments_as_vectors(magnetic_forces, count),
+        weight=weight,
+        head=None if head is None else str(head),
         name=where,
         info=info,
     )
@@ -279,7 +282,11 @@ def to_text(configuration: Configuration, types: dict[int, int]) -> str:
         text.append(f" PlusStress:  {' '.join(VOIGT)}\n    " + " ".join(map(repr, voigt)))
     symbols = ",".join(chemical_symbols[element] for element, _ in sorted(types.items(), key=lambda item: item[1]))
     text.append(f" Feature   {ELEMENTS_FEATURE}\t{symbols}")
-    for key, value in configuration.info.items():
-        if isinstance(value, str | int | float) and key != ELEMENTS_FEATURE and key.split() == [key]:
+    reserved = {ELEMENTS_FEATURE: None, HEAD_FEATURE: configuration.head, WEIGHT_FEATURE: configuration.weight}
+    features = {key: value for key, value in configuration.info.items() if key not in reserved}
+    if configuration.weight == 1.0:
+        reserved[WEIGHT_FEATURE] = None
+    for key, value in {**features, **reserved}.items():
+        if isinstance(value, str | int | float) and key.split() == [key]:
             text.append(f" Feature   {key}\t{' '.join(str(value).split())}")
     return "\n".join(text) + "\nEND_CFG\n\n"

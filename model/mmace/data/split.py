@@ -100,13 +100,10 @@ def assign(members: Sequence[Member], settings: SplitSettings) -> list[str]:
 def _fill_empty(members: Sequence[Member], chosen: list[str], parts: dict[str, float]) -> None:
     """Moves the smallest group of the fullest part into a part that got nothing."""
     for name in parts:
-        if name in set(chosen):
+        there = Counter(chosen)
+        if there[name]:
             continue
-        candidates = [
-            group
-            for group in _groups(members)
-            if (there := sum(part == chosen[group[0]] for part in chosen)) > len(group) and there > 0
-        ]
+        candidates = [group for group in _groups(members) if there[chosen[group[0]]] > len(group)]
         if not candidates:
             raise UserError(
                 f"split: {len(members)} configurations in too few groups for {len(parts)} parts; {name} would be empty"
