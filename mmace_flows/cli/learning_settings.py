@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError, unknown_key_message
 from mmace.fields import FIELDS
+from mmace_flows.cli.learning_sections import SECTIONS
 
 if TYPE_CHECKING:  # torch takes seconds to import; `mmace --help` must not wait for it
     from mmace.config import PotentialConfig
@@ -15,24 +17,13 @@ if TYPE_CHECKING:  # torch takes seconds to import; `mmace --help` must not wait
     from mmace.train import TrainingConfig
 
 STORE = "store:"  # begins the name of data that are labels of the store
-SECTIONS = (
-    "data",
-    "valid",
-    "output",
-    "model_from",
-    "valid_fraction",
-    "keys",
-    "format",
-    "elements",
-    "zero_moments",
-    "model",
-    "training",
-    "one_body",
-)
 
 
-def read_settings(path: Path | None) -> dict[str, Any]:
-    """Sections of the settings file; {} without one."""
+def read_settings(path: Path | None, refused: Sequence[str] = (), command: str = "") -> dict[str, Any]:
+    """Sections of the settings file; {} without one.
+
+    Parameters: ``refused`` sections that ``command`` has no use for. Raises `UserError`.
+    """
     if path is None:
         return {}
     import yaml
@@ -51,10 +42,16 @@ def read_settings(path: Path | None) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in SECTIONS:
             raise UserError(unknown_key_message(str(name), SECTIONS, str(path)))
+        if name in refused:
+            raise UserError(f"{path}: {name} means nothing to mmace {command}; remove it")
         if name in ("keys", "model", "training") and not isinstance(value, dict | None):
             raise UserError(f"{path}: {name} is {value!r}; write settings below it as 'name: value'")
-    if not isinstance(settings.get("zero_moments", False), bool):
-        raise UserError(f"{path}: zero_moments is {settings['zero_moments']!r}; give true or false")
+    for name in ("zero_moments", "bootstrap", "tensorboard"):
+        if not isinstance(settings.get(name, False), bool):
+            raise UserError(f"{path}: {name} is {settings[name]!r}; give true or false")
+    committee = settings.get("committee", 1)
+    if isinstance(committee, bool) or not isinstance(committee, int) or committee < 1:
+        raise UserError(f"{path}: committee is {committee!r}; give the number of members")
     for name in ("format", "elements"):
         value = settings.get(name)
         if value is not None and not isinstance(value, str | list):
@@ -113,12 +110,14 @@ def checkpoint_file(path: Path) -> Path:
     return path
 
 
-def training_config(settings: dict[str, Any], where: str) -> TrainingConfig:
-    """Settings of the training. Raises `UserError` that begins with ``where`` and the section."""
+def training_config(settings: dict[str, Any], where: str, finetune: bool = False) -> TrainingConfig:
+    """Settings of the training, with the defaults of fine-tuning if asked for. Raises `UserError` that begins with
+    ``where`` and the section."""
     from mmace.train import TrainingConfig
+    from mmace.train.finetune import finetuning_config
 
     try:
-        return TrainingConfig.from_dict(settings, f"{where}: training")
+        return (finetuning_config if finetune else TrainingConfig.from_dict)(settings, f"{where}: training")
     except UserError as error:
         raise UserError(_in_file(str(error), "training: ", f"{where}: training: ")) from None
 
