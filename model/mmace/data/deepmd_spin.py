@@ -55,8 +55,14 @@ def blocks(path: Path, options: ReadOptions, notes: Notes, progress: ReadProgres
     size = sum(file.stat().st_size for _, _, files in parts for file in files.values())
     done = 0
     for system, folder, files in parts:
-        yield from _part_blocks(system, folder, files, options, notes)
-        done += sum(file.stat().st_size for file in files.values())
+        part = sum(file.stat().st_size for file in files.values())
+        # a row of one array has the share of its row in all of them
+        frames = max(1, part // max(1, 8 * _numbers_of_row(files, system)))
+        for index, block in enumerate(_part_blocks(system, folder, files, options, notes)):
+            yield block
+            if progress is not None and index % 100 == 99:
+                progress(min(done + part * index // frames, done + part), size)
+        done += part
         if progress is not None:
             progress(done, size)
 
@@ -74,6 +80,12 @@ def _parts(system: Path) -> list[tuple[Path, Path, dict[str, Path]]]:
     if COORD not in files:
         raise UserError(f"{system}: neither sets with coord.npy nor coord.raw; complete the folder")
     return [(system, system, files)]
+
+
+def _numbers_of_row(files: dict[str, Path], system: Path) -> int:
+    """How many numbers one configuration has in all arrays together, about."""
+    count = len(_words(system / "type.raw"))
+    return sum({BOX: 9, VIRIAL: 9, ENERGY: 1, TYPES: count}.get(name, 3 * count) for name in files)
 
 
 def _part_blocks(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -156,3 +158,18 @@ def test_a_kill_in_the_middle_leaves_no_file(folder):
         process.kill()
     assert not (folder / "out.cfg").exists()
     assert run(["data", "convert", "data.extxyz", "-o", "out.cfg"]) == 0
+
+
+def test_looking_at_data_does_not_wait_for_torch(folder):
+    code = "import sys; from mmace_flows.cli.app import run; run(['data', 'check', 'data.extxyz']); "
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_the_page_on_data_runs_as_typed(folder):
+    page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (folder / "data.extxyz").rename(folder / "train.extxyz")
+    subprocess.run([sys.executable, "-c", block], check=True, timeout=120)
+    assert len(read_configurations("ferromagnets.cfg")) == 20
