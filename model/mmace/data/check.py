@@ -14,7 +14,7 @@ from mmace.data.registry import iterate
 from mmace.data.source import Notes, ReadOptions, ReadProgress
 from mmace.data.statistics import DataStatistics
 from mmace.errors import UserError
-from mmace.fields import LABELS
+from mmace.fields import ENERGY, LABELS
 from mmace.train.configuration import Configuration
 
 LARGEST_DEVIATION = 100.0  # eV per atom off the sum of element energies; further off, the label is no energy of it
@@ -42,6 +42,7 @@ class DataReport:
     files: dict[str, int] = field(default_factory=dict)  # file → configurations
     duplicates: int = 0  # configurations that were there before
     contradictions: int = 0  # of these, with another energy
+    elsewhere: dict[str, str] = field(default_factory=dict)  # field → other name in a file that may hold it
 
     def __post_init__(self) -> None:
         self._seen: dict[bytes, tuple[int, str, float | None]] = {}  # number, name and energy of the first
@@ -78,10 +79,10 @@ class DataReport:
             self.warnings.append(
                 f"{self.duplicates} configurations are there more than once{also}; the first: {self._examples[0]}"
             )
-        if self.statistics.configurations and not self.statistics.labels["energy"]:
-            self.problems.append(
-                f"{', '.join(self.files) or 'data'}: no configuration has an energy; label at least one"
-            )
+        if self.statistics.configurations and not self.statistics.labels[ENERGY.name]:
+            other = self.elsewhere.get(ENERGY.name)
+            mend = f"the file has '{other}': read it with the key energy={other}" if other else "label at least one"
+            self.problems.append(f"{', '.join(self.files) or 'data'}: no configuration has an energy; {mend}")
         lost = [label.name for label in LABELS if not self.statistics.labels[label.name]]
         if lost and self.statistics.configurations:
             self.warnings.append(f"no configuration has {', '.join(lost)}: not trained on")
@@ -162,6 +163,7 @@ def check_files(
         if not notes.read and len(report.problems) == before:
             report.problems.append(f"{path}: no configurations in the file; give a file with at least one")
         report.warnings += notes.lines(path)
+        report.elsewhere |= notes.elsewhere
     return report.finish()
 
 

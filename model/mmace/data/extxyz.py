@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
-from ase.io.extxyz import key_val_str_to_dict
+from ase.io.extxyz import SPECIAL_3_3_KEYS, key_val_str_to_dict
 
 from mmace.data.source import Block, Notes, ReadOptions, ReadProgress, non_magnetic
 from mmace.data.text import LineReader
@@ -194,22 +194,26 @@ def _cell(info: dict[str, Any], where: str, start: int) -> tuple[np.ndarray, Any
 
 def _check_names(values: dict[str, Any], keys: dict[str, str], others: set[str], where: str, notes: Notes) -> None:
     """Refuses a key that is a wanted one misspelled; notes what stands under another program's name."""
-    for name, value in values.items():
-        if value is not None or not others:
-            continue
-        candidates = others - set(keys.values())
+    candidates = others - set(keys.values())
+    missing = [name for name, value in values.items() if value is None] if candidates else []
+    elsewhere: dict[str, str] = {}
+    for name in missing:
         near = difflib.get_close_matches(keys[name], candidates, n=1, cutoff=MISSPELLED_FROM)
-        other = [known for known in OTHER_NAMES[name] if known in candidates]
         if near:
             raise UserError(
                 f"{where}: unknown key '{near[0]}'; did you mean '{keys[name]}'? rename it, or read it with the key "
                 f"{name}={near[0]}"
             )
-        if other and name == MAGMOMS.name:
-            mend = f"the file has '{other[0]}': read it with the key magmoms={other[0]}"
-            raise UserError(f"{where}: no moments under '{keys[name]}'; {mend}")
-        if other:
-            notes.elsewhere.setdefault(name, other[0])
+        other = next((known for known in OTHER_NAMES[name] if known in candidates), None)
+        if other is not None:
+            elsewhere[name] = other
+    if MAGMOMS.name in elsewhere:
+        mend = f"the file has '{elsewhere[MAGMOMS.name]}': read it with the key magmoms={elsewhere[MAGMOMS.name]}"
+        if len(elsewhere) > 1:
+            mend += "; perhaps all of " + " ".join(f"--key {name}={other}" for name, other in elsewhere.items())
+        raise UserError(f"{where}: no moments under '{keys[MAGMOMS.name]}'; {mend}")
+    for name, other in elsewhere.items():
+        notes.elsewhere.setdefault(name, other)
 
 
 def to_text(configuration: Configuration) -> str:
@@ -241,7 +245,11 @@ def to_text(configuration: Configuration) -> str:
     if configuration.head is not None:
         words.append(f"{HEAD}={_value(configuration.head)}")
     reserved = {*RESERVED, ENERGY.key, STRESS.key}
-    words += [f"{_quoted(key)}={_value(value)}" for key, value in configuration.info.items() if key not in reserved]
+    for key, value in configuration.info.items():
+        if key in SPECIAL_3_3_KEYS:  # ASE reads nine numbers as a matrix, column by column
+            value = np.ravel(value, order="F")
+        if key not in reserved:
+            words.append(f"{_quoted(key)}={_value(value)}")
     words.append('pbc="' + " ".join("T" if periodic else "F" for periodic in configuration.pbc) + '"')
     rows = "".join(" ".join(row) + "\n" for row in zip(*cells, strict=True))
     return f"{len(configuration)}\n{' '.join(words)}\n{rows}"

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 from ase.units import GPa
-from samples import same, sample
+from samples import same, sample, written
 
 from mmace.data import Notes, ReadOptions, format_of, iterate
 from mmace.errors import UserError
@@ -227,3 +227,32 @@ def test_labels_under_other_names_are_said(tmp_path, caplog):
     assert "the file has 'forces': if that is meant, read it with the key forces=forces" in caplog.text
     (one,) = read_configurations(path, {"forces": "forces"})
     np.testing.assert_array_equal(one.forces, [[0, 0, 0.5]])
+
+
+def test_a_file_of_ase_is_read_with_the_keys_that_the_refusal_names(tmp_path, capsys):
+    import ase.io
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from mmace_flows.cli.app import run
+
+    one = sample(5)
+    atoms = one.to_atoms()
+    calculator = SinglePointCalculator(
+        atoms, energy=one.energy, forces=one.forces, stress=one.stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    )
+    atoms.calc = calculator
+    path = tmp_path / "ase.extxyz"
+    ase.io.write(path, atoms, format="extxyz")
+    assert run(["data", "check", str(path)]) == 2
+    said = capsys.readouterr().err
+    keys = [pair.split()[0].rstrip(";") for pair in said.split("--key ")[1:]]
+    assert set(keys) == {"energy=energy", "forces=forces", "stress=stress", "magmoms=initial_magmoms"}
+    (other,) = read_configurations(path, dict(pair.split("=") for pair in keys))
+    np.testing.assert_allclose(other.stress, one.stress, atol=1e-8)
+    np.testing.assert_allclose(other.magmoms, one.magmoms, atol=1e-8)
+    # what is not asked for goes along, and can be read again
+    half = ReadOptions(keys={"magmoms": "initial_magmoms", "energy": "energy"})
+    (kept,) = iterate(written(tmp_path / "kept.extxyz", iterate(path, half)))
+    np.testing.assert_allclose(kept.info["stress"], one.stress, atol=1e-8)
+    assert run(["data", "check", str(path), "--key", "magmoms=initial_magmoms"]) == 2
+    assert "the file has 'energy': read it with the key energy=energy" in capsys.readouterr().err
