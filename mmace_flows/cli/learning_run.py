@@ -176,7 +176,7 @@ def run_committee(job: TrainingJob, members: int, bootstrap: bool, console: Any)
     _announce(job, console, f", {members} members")
 
     def one(number: int, run: Callable[[Any], TrainingResult]) -> TrainingResult:
-        say(console, f"member {number} of 0 … {members - 1}")
+        say(console, f"member-{number}, {number + 1} of {members}")
         result = with_progress(run, job.training, console)
         if job.plots and not result.was_finished:
             _plots(result, job.sets)
