@@ -23,7 +23,8 @@ from mmace.train.evaluate import Prediction
 
 HERE = Path(__file__).resolve().parent
 MONITOR = 32  # training structures whose loss picks the weights that are kept: no test structure takes part
-VALIDATIONS = 50  # times that this is done
+VALIDATIONS = 20  # times that this is done
+WARM_UP = 4  # TorchScript, in mace-torch, compiles during the first calls
 Report = Callable[[float, float, str], None]  # fraction done, seconds so far, what to say
 
 
@@ -156,10 +157,10 @@ def monitor_of(count: int) -> list[int]:
 
 
 def sample_of(case: Case, split: Split, batch_size: int) -> list[list[int]]:
-    """Batches that epochs are timed with; the first is a warm-up."""
+    """Batches that epochs are timed with; the first WARM_UP are not counted."""
     order = np.random.default_rng([case.seed, 7]).permutation(len(split.train))[: 6 * batch_size].tolist()
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [batches[0], *batches]
+    return [batches[0]] * WARM_UP + batches
 
 
 def _ours(case: Case, split: Split, settings: Settings, folder: Path, report: Report) -> tuple[list[Any], float, int]:
@@ -202,7 +203,7 @@ def _seconds_per_epoch(
         out = model(graph, stress=stress, magnetic_forces=magnetic, create_graph=True)
         names = ["energy", "forces", *(["stress"] if stress else []), *(["magnetic_forces"] if magnetic else [])]
         torch.stack([out[name].square().sum() for name in names]).sum().backward()
-        if number:
+        if number >= WARM_UP:
             spent += time.process_time() - begin
             atoms += len(graph.positions)
     return spent / atoms * sum(len(configuration) for configuration in configurations)
@@ -234,6 +235,7 @@ def _mace(
         "seed": case.seed,
         "epochs": settings.budget.epochs_for(len(split.train), settings.batch_size),
         "minutes": settings.budget.minutes,
+        "warm_up": WARM_UP,
         "sample": sample_of(case, split, settings.batch_size),
         "monitor": monitor_of(len(split.train)),
         "validations": VALIDATIONS,

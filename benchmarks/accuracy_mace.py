@@ -143,7 +143,7 @@ class Training:
         for number, chosen in enumerate(self.request["sample"]):
             begin = time.process_time()
             loss_of(trial, *self.train.batch(chosen), self.request["weights"], True).backward()
-            if number:  # the first is a warm-up
+            if number >= self.request["warm_up"]:
                 spent += time.process_time() - begin
                 atoms += sum(len(self.train.items[index].node_attrs) for index in chosen)
         per_epoch = spent / atoms * sum(len(item.node_attrs) for item in self.train.items)

@@ -58,6 +58,8 @@ def _side_by_side(name: str, results: list[dict[str, Any]]) -> str:
                 structures = max(_count(result, branch) for result in results)
                 lines.append(f"| {branch} | {structures} | {title} | " + " | ".join(_marked(cells, models)) + " |")
     lines.append("| | | training time | " + " | ".join(_time(results, model) for model in models) + " |")
+    epochs = [_mean(results, model, lambda result: result.get("epochs")) for model in models]
+    lines.append("| | | epochs | " + " | ".join("–" if e is None else f"{e:.0f}" for e in epochs) + " |")
     slopes = [_mean(results, model, lambda result: result.get("magnetic_slope")) for model in models]
     if any(slope is not None for slope in slopes):
         shown = ["–" if slope is None else f"{slope:.3f}" for slope in slopes]
