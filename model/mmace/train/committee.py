@@ -75,7 +75,7 @@ def train_committee(
     for number in range(members):
         training = replace(training_config, seed=training_config.seed + number)
         potential = potential_config and replace(potential_config, seed=potential_config.seed + number)
-        sample = _sample(train_configurations, training) if bootstrap else train_configurations
+        sample = bootstrap_sample(train_configurations, training.seed) if bootstrap else train_configurations
         member_folder = folder / f"member-{number}"
 
         def run(
@@ -103,9 +103,10 @@ def train_committee(
     return CommitteeResult(results, folder, summary)
 
 
-def _sample(configurations: Sequence[Configuration], training: TrainingConfig) -> list[Configuration]:
+def bootstrap_sample(configurations: Sequence[Configuration], seed: int) -> list[Configuration]:
+    """As many configurations as there are, drawn with replacement. Raises `UserError` if none of them has an energy."""
     count = len(configurations)
-    chosen = np.random.default_rng([training.seed, BOOTSTRAP_STREAM]).integers(count, size=count)
+    chosen = np.random.default_rng([seed, BOOTSTRAP_STREAM]).integers(count, size=count)
     drawn = [configurations[index] for index in chosen]
     if not any(configuration.energy is not None for configuration in drawn):
         raise UserError("committee: the drawn sample has no energies; label more configurations or leave bootstrap out")
