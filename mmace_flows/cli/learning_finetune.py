@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmace.errors import UserError, unknown_key_message
 from mmace_flows.cli.learning import Elements, FormatName, Keys, TensorBoard, ZeroMoments
 from mmace_flows.cli.learning_sections import ONLY_TRAIN
 from mmace_flows.cli.learning_settings import checkpoint_file, data_options, path_of, read_settings, training_config
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mmace.train import TrainingResult
 
 DEFAULT_OUTPUT = "finetuned"
+FROZEN = {"none": "all", "all-but-last": "last"}  # what --freeze means as --train
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +38,9 @@ def finetune_command(
             help="weights that move: all; last: readouts and the last layer's product weights; low-rank: all matrices "
             "inside the layers, by matrices of a low rank, and the readouts [default: all]",
         ),
+    ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="none|all-but-last", help="the same from the other side: what stays")
     ] = None,
     rank: Annotated[int | None, typer.Option(help="of the changes with --train low-rank [default: 4]")] = None,
     replay: Annotated[Path | None, typer.Option(help="structures learned before, so that they are kept")] = None,
@@ -78,6 +83,12 @@ def finetune_command(
     from mmace_flows.cli.learning_run import DataSets, TrainingJob, read_sets, run_training
 
     settings = read_settings(config, ONLY_TRAIN, "finetune")
+    if freeze is not None:
+        if freeze not in FROZEN:
+            raise UserError(unknown_key_message(freeze, FROZEN, "finetune: --freeze"))
+        if train not in (None, FROZEN[freeze]):
+            raise UserError(f"finetune: --freeze {freeze} and --train {train} contradict each other; give one of them")
+        train = FROZEN[freeze]
     options = {
         "epochs": epochs,
         "batch_size": batch_size,

@@ -79,6 +79,8 @@ class PotentialConfig:
         object.__setattr__(self, "elements", list(self.elements))
         if not self.heads:
             refuse("heads", "at least one is needed")
+        if len(set(self.heads)) != len(self.heads) or not all(isinstance(head, str) and head for head in self.heads):
+            refuse("heads", "give different names, for example [pbe, r2scan]")
         self._parse_hidden()
 
     def _parse_hidden(self) -> tuple[int, list[int]]:

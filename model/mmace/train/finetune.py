@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmace.errors import UserError
-from mmace.heads import head_number, with_heads
+from mmace.heads import with_heads
 from mmace.potential import Potential
 from mmace.train.atomic_energies import shift_atomic_energies
 from mmace.train.config import TrainingConfig
@@ -60,7 +60,8 @@ def finetune(
     if not 0 < replay_weight:
         raise UserError(f"fine-tuning: replay_weight is {replay_weight}; give a positive number")
     new, valid = _of_head(train_configurations, head), _of_head(valid_configurations, head)
-    check_elements([*new, *valid, *replay], model.config.elements)
+    for part in (new, valid, replay):
+        check_elements(part, model.config.elements)
     if head is not None and head not in model.config.heads:
         model = with_heads(model, [head])
         shift_atomic_energies(model, new, (head,))
@@ -70,7 +71,7 @@ def finetune(
     return train(
         None,
         training_config,
-        [*new, *old],
+        [*new, *old] if old else new,
         valid or new,
         output_dir,
         model,
@@ -80,15 +81,15 @@ def finetune(
     )
 
 
-def _of_head(configurations: Sequence[Configuration], head: str | None) -> list[Configuration]:
-    return [replace(c, head=head) if c.head is None and head is not None else c for c in configurations]
+def _of_head(configurations: Sequence[Configuration], head: str | None) -> Sequence[Configuration]:
+    if head is None:
+        return configurations
+    return [replace(c, head=head) if c.head is None else c for c in configurations]
 
 
 def _warn_of_offset(model: Potential, configurations: Sequence[Configuration]) -> None:
     """Says so if the energies are of another origin than the model's."""
-    for configuration in configurations:
-        head_number(model.config, configuration.head, configuration.name)
-    known = [configuration for configuration in configurations if configuration.energy is not None][:SAMPLE]
+    known = [configuration for configuration in configurations[:SAMPLE] if configuration.energy is not None]
     errors = [(float(c.energy or 0.0) - p.energy) / len(c) for c, p in zip(known, predict(model, known), strict=True)]
     if errors and abs(np.median(errors)) > OFFSET:
         logger.warning(

@@ -101,6 +101,12 @@ def test_finetune_refuses_what_it_cannot_use(folder, capsys):
     train("--epochs", "1")
     tune = ("finetune", "out/model.safetensors", "--data", "data.extxyz")
     assert "trainable is 'some'; give one of all, last, low-rank" in refused(capsys, *tune, "--train", "some")
+    assert "--freeze: unknown setting 'last'; did you mean 'all-but-last'?" in refused(
+        capsys, *tune, "--freeze", "last"
+    )
+    assert "contradict each other" in refused(capsys, *tune, "--freeze", "none", "--train", "last")
+    assert run([*tune, "--freeze", "all-but-last", "--epochs", "1", "--output", "last", "--no-plots"]) == 0
+    assert json.loads((folder / "last/settings.json").read_text())["training"]["trainable"] == "last"
     assert "replay_weight is 0.0" in refused(capsys, *tune, "--replay", "data.extxyz", "--replay-weight", "0")
     assert "model means nothing to mmace finetune" in refused(capsys, *tune, "--config", "small.yaml")
     (folder / "tune.yaml").write_text("replay: data.extxyz\n")
@@ -155,9 +161,7 @@ def test_atomic_energies_from_single_atoms(folder, capsys):
     data = ("train", "small.yaml", "--data", "data.extxyz", "--output", "no")
     assert "no E0 of Fe" in refused(capsys, *data, "--atomic-energies", "isolated_atoms")
     assert "atomic_energies is 'guess'" in refused(capsys, *data, "--atomic-energies", "guess")
-    assert "configuration of one atom without" in refused(
-        capsys, *data, "--isolated-atoms", "data.extxyz"
-    )
+    assert "configuration of one atom without" in refused(capsys, *data, "--isolated-atoms", "data.extxyz")
     ase.io.write("iron.extxyz", atoms[:1], format="extxyz")
     assert "no E0 of Ni" in refused(capsys, *data, "--isolated-atoms", "iron.extxyz")
 
