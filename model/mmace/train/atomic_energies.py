@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,28 +13,65 @@ from vesin import NeighborList
 from mmace.errors import UserError, unknown_key_message
 from mmace.potential import Potential
 from mmace.train.configuration import Configuration
+from mmace.train.gathered import elements_of
 from mmace.train.heads import by_head
+from mmace.train.shards import ShardedConfigurations
 
 AtomicEnergies = dict[str, float]  # element → eV
+
+CHUNK = 64  # configurations that are predicted together
 
 
 def fit_atomic_energies(configurations: Sequence[Configuration]) -> AtomicEnergies:
     """E0 per element, eV, by least squares of E/N on the composition; the smallest solution where the compositions
     do not tell the elements apart. Configurations without energy are left out; without any, {} is returned."""
-    known = [configuration for configuration in configurations if configuration.energy is not None]
-    if not known:
-        return {}
-    numbers = sorted({int(number) for configuration in known for number in configuration.numbers})
-    fractions = np.array([[np.mean(c.numbers == number) for number in numbers] for c in known])
-    energies = np.array([c.energy / len(c) for c in known if c.energy is not None])
-    solution = np.linalg.lstsq(fractions, energies, rcond=None)[0]
-    return {chemical_symbols[number]: float(energy) for number, energy in zip(numbers, solution, strict=True)}
+    fit = EnergyFit()
+    if isinstance(configurations, ShardedConfigurations):
+        for counts, energies in configurations.compositions():
+            for row in np.flatnonzero(np.isfinite(energies)):
+                fit.add(counts[row], float(energies[row]))
+    else:
+        for configuration in configurations:
+            if configuration.energy is not None:
+                fit.add(composition(configuration), configuration.energy)
+    return fit.result()
+
+
+def composition(configuration: Configuration) -> np.ndarray:
+    """Atoms of each atomic number 0 … 118, [119]."""
+    return np.bincount(configuration.numbers, minlength=len(chemical_symbols)).astype(float)
+
+
+class EnergyFit:
+    """Least squares of E/N on the composition, one configuration at a time: of many only a triangle is kept."""
+
+    KEPT = 4096  # equations before they are put together to a triangle
+
+    def __init__(self) -> None:
+        self.rows: list[np.ndarray] = []  # fractions of each atomic number, and E/N in eV: [120]
+
+    def add(self, counts: np.ndarray, energy: float) -> None:
+        """Takes in a configuration with ``counts`` [119] atoms of each atomic number and ``energy`` eV."""
+        self.rows.append(np.append(counts, energy) / counts.sum())
+        if len(self.rows) > self.KEPT:
+            self.rows = list(np.linalg.qr(np.array(self.rows), mode="r"))
+
+    def result(self) -> AtomicEnergies:
+        """The smallest solution, eV per element; {} without configurations."""
+        if not self.rows:
+            return {}
+        equations = np.array(self.rows)
+        numbers = np.flatnonzero(np.any(equations[:, :-1] != 0, axis=0))
+        solution = np.linalg.lstsq(equations[:, numbers], equations[:, -1], rcond=None)[0]
+        return {chemical_symbols[number]: float(energy) for number, energy in zip(numbers, solution, strict=True)}
 
 
 def isolated_atom_energies(configurations: Sequence[Configuration], r_max: float) -> AtomicEnergies:
     """E0 per element, eV: the lowest energy among the configurations of one atom without neighbours within ``r_max`` Å,
     be it in vacuum or alone in a large cell. Elements without such a configuration are not in the answer."""
     energies: AtomicEnergies = {}
+    if isinstance(configurations, ShardedConfigurations):
+        configurations = configurations.subset(np.flatnonzero(configurations.atoms == 1))
     for configuration in configurations:
         if len(configuration) != 1 or configuration.energy is None or not _is_isolated(configuration, r_max):
             continue
@@ -87,14 +123,14 @@ def shift_atomic_energies(model: Potential, configurations: Sequence[Configurati
 
     parts = by_head(configurations, model.config.heads)
     for head in heads:
-        known = [configuration for configuration in parts[head] if configuration.energy is not None]
-        missing = [
-            replace(configuration, energy=float(configuration.energy or 0.0) - prediction.energy)
-            for configuration, prediction in zip(known, predict(model, known), strict=True)
-        ]
+        missing = EnergyFit()
+        for start in range(0, len(parts[head]), CHUNK):
+            known = [c for c in parts[head][start : start + CHUNK] if c.energy is not None]
+            for configuration, prediction in zip(known, predict(model, known), strict=True):
+                missing.add(composition(configuration), float(configuration.energy or 0.0) - prediction.energy)
         row = model.atomic_energies[model.config.heads.index(head)]
         before = dict(zip(model.config.elements, row.tolist(), strict=True))
-        shifts = fit_atomic_energies(missing)
+        shifts = missing.result()
         model.set_atomic_energies({element: before[element] + shift for element, shift in shifts.items()}, head)
 
 
@@ -127,6 +163,8 @@ def _numbers(mapping: Any) -> AtomicEnergies:
 
 
 def _require_all(energies: AtomicEnergies, configurations: Sequence[Configuration], mend: str) -> None:
+    if energies.keys() >= set(elements_of(configurations)):
+        return
     for configuration in configurations:
         for number in np.unique(configuration.numbers):
             if chemical_symbols[number] not in energies:

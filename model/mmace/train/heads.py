@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mmace.config import PotentialConfig
@@ -25,11 +25,11 @@ def heads_of_data(configurations: Iterable[Configuration]) -> tuple[str, ...]:
     """Heads in the order in which they first appear; "default" is the first where a configuration names none."""
     found: dict[str, None] = {}
     unnamed = False
-    for configuration in configurations:
-        if configuration.head is None:
+    for head in _named(configurations):
+        if head is None:
             unnamed = True
         else:
-            found.setdefault(configuration.head)
+            found.setdefault(head)
     names = [name for name in found if name not in DEFAULT_HEADS]
     return (*DEFAULT_HEADS, *names) if unnamed or not names or len(names) < len(found) else tuple(names)
 
@@ -39,9 +39,34 @@ def with_heads_of_data(config: PotentialConfig, configurations: Iterable[Configu
     return replace(config, heads=heads_of_data(configurations)) if config.heads == DEFAULT_HEADS else config
 
 
-def by_head(configurations: Sequence[Configuration], heads: Sequence[str]) -> dict[str, list[Configuration]]:
-    """Configurations of each head. Raises `UserError` for an unknown head."""
+def _named(configurations: Iterable[Configuration]) -> Iterator[str | None]:
+    """The head that each configuration names; shards and what is joined of them tell each once."""
+    from mmace.train.gathered import Joined
+    from mmace.train.shards import ShardedConfigurations
+
+    if isinstance(configurations, Joined):
+        for part in configurations.parts:
+            yield from _named(part)
+    elif isinstance(configurations, ShardedConfigurations):
+        yield from configurations.heads
+    else:
+        yield from (configuration.head for configuration in configurations)
+
+
+def by_head(configurations: Sequence[Configuration], heads: Sequence[str]) -> dict[str, Sequence[Configuration]]:
+    """Configurations of each head; shards stay on disk. Raises `UserError` for an unknown head."""
+    from mmace.train.gathered import Mapped
+    from mmace.train.shards import ShardedConfigurations
+
+    if isinstance(configurations, Mapped):
+        return {h: Mapped(part, configurations.change) for h, part in by_head(configurations.base, heads).items()}
+    if isinstance(configurations, ShardedConfigurations):
+        named: dict[str, list[str | None]] = {head: [] for head in heads}
+        for name in configurations.heads:
+            index = head_index(configurations.of_heads([name])[0], heads)
+            named[heads[index]].append(name)
+        return {head: configurations.of_heads(names) for head, names in named.items()}
     parts: dict[str, list[Configuration]] = {head: [] for head in heads}
     for configuration in configurations:
         parts[heads[head_index(configuration, heads)]].append(configuration)
-    return parts
+    return dict(parts)

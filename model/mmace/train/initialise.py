@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from mmace.config import PotentialConfig
 from mmace.potential import Potential
 from mmace.train.atomic_energies import set_atomic_energies
-from mmace.train.batches import Batch
+from mmace.train.batches import Batch, average_neighbors
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.gathered import largest_energy, largest_moments
 from mmace.train.one_body import set_one_body, without_one_body
 
 logger = logging.getLogger("mmace")
@@ -26,11 +26,7 @@ ENERGY_ROUNDING = 1e-4  # eV per atom: float32 may round the total energy by thi
 
 def with_moment_range(config: PotentialConfig, configurations: Sequence[Configuration]) -> PotentialConfig:
     """Copy of ``config`` with m_max of every element that has none: 1.2 · max|m| + 0.1 μB in the data [A6]."""
-    largest: dict[str, float] = {}
-    for configuration in configurations:
-        for number, length in zip(configuration.numbers, np.linalg.norm(configuration.magmoms, axis=1), strict=True):
-            symbol = chemical_symbols[number]
-            largest[symbol] = max(float(length), largest.get(symbol, 0.0))
+    largest = largest_moments(configurations)
     # rounded up to 0.01 μB, so that the numbers people read are the numbers in the checkpoint
     fitted = {symbol: float(np.ceil((1.2 * length + 0.1) * 100) / 100) for symbol, length in largest.items()}
     fitted = {symbol: value for symbol, value in fitted.items() if symbol in config.elements}
@@ -74,8 +70,7 @@ def initialise(
 
     Parameters: ``singles`` the batches of one structure each, of the same configurations.
     """
-    edges = sum(float(single.graph.real.sum()) for single in singles)
-    model.set_average_neighbors(max(edges / sum(len(c) for c in configurations), 1.0))
+    model.set_average_neighbors(max(average_neighbors(singles), 1.0))
     model.set_energy_scale(config.energy_scale or interaction_scale(model, configurations, singles))
     if config.one_body is not None:
         set_one_body(model, config.one_body)
@@ -88,7 +83,7 @@ def warn_of_rounding(model: Potential, configurations: Sequence[Configuration]) 
     """Warns when float32 cannot hold the total energies to 0.1 meV per atom."""
     if model.config.dtype != "float32":
         return
-    worst = max((abs(c.energy) / len(c) for c in configurations if c.energy is not None), default=0.0)
+    worst = largest_energy(configurations)
     if worst * np.finfo(np.float32).eps > ENERGY_ROUNDING:
         logger.warning(
             "energies of %.0f eV/atom are rounded by %.1f meV/atom in float32; use dtype float64",

@@ -15,10 +15,12 @@ from mmace.potential import Potential
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
 from mmace.train.files import DISK_FULL, locked
+from mmace.train.gathered import Joined, has_energies
 from mmace.train.heads import by_head, with_heads_of_data
 from mmace.train.initialise import with_moment_range
 from mmace.train.reading import check_elements, check_moments
 from mmace.train.run import NOTHING_WRITTEN, ProgressCallback, Run, TrainingResult
+from mmace.train.shards import check_cutoff
 from mmace.train.state import STATE, claim_folder, run_settings
 from mmace.train.tensorboard import TensorBoardLog, both, require_tensorboard
 
@@ -55,13 +57,15 @@ def train(
     """
     config = training_config
     folder = Path(output_dir)
-    everything = [*train_configurations, *valid_configurations]
+    everything = Joined(train_configurations, valid_configurations)
     potential_config = _potential_config(potential_config, initial_model, train_configurations, everything)
-    check_elements(everything, potential_config.elements)
-    by_head(everything, potential_config.heads)  # refuses unknown heads
+    for part in everything.parts:
+        check_elements(part, potential_config.elements)
+        check_cutoff(part, potential_config.r_max)
+        by_head(part, potential_config.heads)  # refuses unknown heads
     m_max = {element: potential_config.m_max_of(element) for element in potential_config.elements}
     check_moments(everything, m_max)
-    if not any(configuration.energy is not None for configuration in train_configurations):
+    if not has_energies(train_configurations):
         raise UserError("training: no configuration has an energy; label at least one")
     if not valid_configurations:
         logger.warning("no validation configurations: the training configurations take their place")

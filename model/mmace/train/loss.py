@@ -65,7 +65,7 @@ def batch_loss(
     weights = weights or config.weights
     output = model(batch.graph, **wanted_derivatives(batch, weights), create_graph=True)
     terms = loss_terms(output, batch, config.huber_delta)
-    return total_loss(terms, batch.num_structures, len(batch.graph.structure), weights)
+    return total_loss(terms, *batch.counts, weights)
 
 
 def _penalty(error: Tensor, huber_delta: float | None) -> Tensor:

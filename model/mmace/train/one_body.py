@@ -13,6 +13,8 @@ from mmace.graph import species_index
 from mmace.one_body_file import curve_from_dict
 from mmace.potential import Potential
 from mmace.train.configuration import Configuration
+from mmace.train.gathered import Mapped
+from mmace.train.shards import ShardedConfigurations
 
 
 def set_one_body(model: Potential, curves: dict[str, Any]) -> None:
@@ -38,12 +40,16 @@ def without_one_body(model: Potential, configurations: Sequence[Configuration]) 
     """The configurations with Σ E0_mag(|m|) taken from their energies: what is left for E0 to fit."""
     if model.one_body is None or not bool(model.one_body.coefficients.any()):
         return configurations
-    reduced = []
-    for configuration in configurations:
+    one_body = model.one_body
+
+    def reduced(configuration: Configuration) -> Configuration:
         if configuration.energy is None:
-            continue
+            return configuration
         moments = torch.tensor(configuration.magmoms, dtype=model.config.torch_dtype)
         species = torch.from_numpy(species_index(configuration.numbers, model.config.elements))
-        energies = model.one_body((moments * moments).sum(-1).to(model.one_body.width), species)
-        reduced.append(replace(configuration, energy=configuration.energy - float(energies.double().sum())))
-    return reduced
+        energies = one_body((moments * moments).sum(-1).to(one_body.width), species)
+        return replace(configuration, energy=configuration.energy - float(energies.double().sum()))
+
+    if isinstance(configurations, ShardedConfigurations):
+        return Mapped(configurations, reduced)
+    return [reduced(configuration) for configuration in configurations if configuration.energy is not None]

@@ -58,6 +58,9 @@ def read_configurations(
 def check_elements(configurations: Iterable[Configuration], elements: Iterable[str]) -> None:
     """Raises `UserError` naming the first element of ``configurations`` that is not in ``elements``."""
     known = set(elements)
+    there = getattr(configurations, "largest_moments", None)  # shards know their elements without being read
+    if there is not None and known.issuperset(there):
+        return
     for configuration in configurations:
         for number in np.unique(configuration.numbers):
             symbol = chemical_symbols[number]
@@ -68,18 +71,16 @@ def check_elements(configurations: Iterable[Configuration], elements: Iterable[s
                 )
 
 
-def check_moments(configurations: Iterable[Configuration], m_max: dict[str, float]) -> None:
+def check_moments(configurations: Sequence[Configuration], m_max: dict[str, float]) -> None:
     """Warns, once per element, of moments beyond the model's range.
 
     Parameters: ``m_max`` element → largest moment the model is made for, μB.
     """
-    beyond: dict[str, float] = {}
-    for configuration in configurations:
-        for number, length in zip(configuration.numbers, np.linalg.norm(configuration.magmoms, axis=1), strict=True):
-            symbol = chemical_symbols[number]
-            if length > m_max.get(symbol, np.inf):
-                beyond[symbol] = max(length, beyond.get(symbol, 0.0))
-    for symbol, length in sorted(beyond.items()):
+    from mmace.train.gathered import largest_moments
+
+    for symbol, length in sorted(largest_moments(configurations).items()):
+        if length <= m_max.get(symbol, np.inf):
+            continue
         logger.warning(
             "moments of %s reach %.2f μB in the data but the model is made for at most %.2f μB; "
             "train a new model with a larger m_max to describe them",

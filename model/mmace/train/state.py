@@ -38,6 +38,7 @@ class TrainingState:
     epoch: int = 0  # epochs that are done
     step: int = 0  # steps of the next epoch that are done
     seconds: float = 0.0  # spent so far, over all continuations
+    steps_done: int | None = 0  # optimiser steps of all epochs; None: in a state written before they were counted
     loss_sum: float = 0.0  # Σ of the losses of the steps of the unfinished epoch
     progress: Progress = field(default_factory=Progress)
     history: list[dict[str, Any]] = field(default_factory=list)  # one line per epoch
@@ -50,6 +51,7 @@ class TrainingState:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
+            "steps_done": self.steps_done,
             "loss_sum": self.loss_sum,
             "progress": self.progress.to_dict(),
             "history": self.history,
@@ -64,18 +66,24 @@ def save_state(state: TrainingState, folder: Path) -> None:
     write_atomically(folder / STATE, buffer.getvalue())
 
 
-def load_state(folder: Path) -> TrainingState | None:
-    """The state in ``folder``, or None where none has been written. Raises `UserError` for a damaged file."""
+def read_state(folder: Path) -> bytes | None:
+    """The state's file, or None where none has been written. Raises `UserError` if it cannot be read."""
     path = folder / STATE
-    if not path.exists():
-        return None
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        return path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable folder") from error
+
+
+def state_from(written: bytes, path: Path) -> TrainingState:
+    """The state from the bytes of its file ``path``. Raises `UserError` for a damaged file."""
+    try:
+        data = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
         if data["version"] != VERSION:
             raise UserError(
                 f"{path}: written by another version of mmace; train into another folder or replace it (--overwrite)"
             )
-        numbers = json.loads(data["numbers"])
+        numbers = {"steps_done": None, **json.loads(data["numbers"])}
         progress = Progress(**numbers.pop("progress"))
         return TrainingState(**numbers, progress=progress, tensors=data["tensors"])
     except UserError:
@@ -86,8 +94,17 @@ def load_state(folder: Path) -> TrainingState | None:
         ) from error
 
 
+def load_state(folder: Path) -> TrainingState | None:
+    """The state in ``folder``, or None where none has been written. Raises `UserError` for a damaged file."""
+    written = read_state(folder)
+    return None if written is None else state_from(written, folder / STATE)
+
+
 def data_hash(configurations: Iterable[Configuration]) -> str:
-    """Hash of structures, moments, labels and weights, in their order; names do not count."""
+    """Hash of structures, moments, labels and weights, in their order; names do not count. Shards know their own."""
+    known = getattr(configurations, "content_hash", None)
+    if known is not None:
+        return str(known)
     digest = hashlib.sha256()
     for configuration in configurations:
         for name in ("numbers", "positions", "cell", "pbc", "magmoms", "energy", "forces", "stress", "magnetic_forces"):
