@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mmace_flows.cli.learning_output import UNITS, errors_table, nested, output_console, print_json, with_progress
+from mmace_flows.cli.learning_output import UNITS, errors_table, nested, output_console, print_json
+from mmace_flows.cli.learning_sections import ONLY_FINETUNE
 from mmace_flows.cli.learning_settings import (
-    check_fraction,
     checkpoint_file,
+    data_options,
     model_config,
-    parsed_keys,
     path_of,
     read_settings,
     training_config,
 )
 
-if TYPE_CHECKING:  # torch and rich take seconds to import; `mmace --help` must not wait for them
-    from mmace.train import Configuration
-
 DEFAULT_OUTPUT = "training"
-VALID_FRACTION = 0.1
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="settings; options win over it")]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="FIELD=KEY", help="other key, e.g. magmoms=magmoms")]
+FormatName = Annotated[
+    str | None, typer.Option("--format", help="extxyz, mlip_cfg, deepmd_spin or matpes_json [default: recognised]")
+]
+Elements = Annotated[
+    str | None, typer.Option(metavar="Fe,Al", help="elements of type 0, 1, … where the file only numbers its types")
+]
+ZeroMoments = Annotated[bool, typer.Option("--zero-moments", help="take structures without moments as non-magnetic")]
+
+
+TensorBoard = Annotated[
+    bool | None,
+    typer.Option("--tensorboard/--no-tensorboard", help="training curves for TensorBoard in the run's folder"),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 def train_command(
     config_file: ConfigFile = None,
-    data: Annotated[Path | None, typer.Option(help="labelled structures with moments, extended XYZ")] = None,
+    data: Annotated[Path | None, typer.Option(help="labelled structures: a file, or store:CAMPAIGN[/train]")] = None,
     valid: Annotated[Path | None, typer.Option(help="validation structures; default: a tenth of the data")] = None,
     output: Annotated[Path | None, typer.Option(help=f"folder of the run [default: {DEFAULT_OUTPUT}]")] = None,
     model_from: Annotated[Path | None, typer.Option(help="checkpoint to start from (fine-tuning)")] = None,
@@ -55,30 +65,43 @@ def train_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="of weights, order and split")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    one_body: Annotated[Path | None, typer.Option(help="E0_mag(|m|) from `mmace fit-one-body`, JSON")] = None,
+    atomic_energies: Annotated[
+        str | None, typer.Option(help="E0: least_squares, isolated_atoms or shift [default: least_squares]")
+    ] = None,
+    isolated_atoms: Annotated[
+        Path | None, typer.Option(help="file with energies of single atoms: E0 is taken from there")
+    ] = None,
+    committee: Annotated[int | None, typer.Option(metavar="N", help="members: N models with other seeds")] = None,
+    bootstrap: Annotated[
+        bool | None, typer.Option("--bootstrap/--no-bootstrap", help="every member draws its own sample of the data")
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="parity and learning curve as PNG")] = True,
+    tensorboard: TensorBoard = None,
     key: Keys = None,
+    format_name: FormatName = None,
+    elements: Elements = None,
+    zero_moments: ZeroMoments = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another run in the folder")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="result as JSON")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of the settings file")] = False,
 ) -> None:
     """Train a potential on labelled structures. The same command again goes on where it was stopped."""
     from rich.console import Console
 
     from mmace import load
     from mmace.errors import UserError
-    from mmace.train import evaluate_configurations, read_configurations, train
     from mmace.train.reading import check_elements
+    from mmace_flows.cli.learning_run import TrainingJob, read_sets, run_committee, run_training
 
-    settings = read_settings(config_file)
+    if schema:
+        from mmace_flows.cli.learning_schema import schema_text
+
+        typer.echo(schema_text(), nl=False)
+        return
+    settings = read_settings(config_file, ONLY_FINETUNE, "train")
     where = str(config_file or "options")
-    data = data or path_of(settings, "data", config_file)
-    if data is None:
-        raise UserError("train: no data; give --data FILE.extxyz")
-    valid = valid or path_of(settings, "valid", config_file)
-    folder = output or path_of(settings, "output", config_file) or Path(DEFAULT_OUTPUT)
     model_from = model_from or path_of(settings, "model_from", config_file)
-    keys = {**(settings.get("keys") or {}), **parsed_keys(key)}
-    fraction = settings.get("valid_fraction", VALID_FRACTION)
-    check_fraction(fraction, where)
-
     given = dict(settings.get("training") or {})
     options = {
         "epochs": epochs,
@@ -86,80 +109,101 @@ def train_command(
         "learning_rate": learning_rate,
         "max_seconds": max_seconds,
         "rotate_moments": rotate_moments,
+        "atomic_energies": atomic_energies,
         "seed": seed,
         "num_threads": threads,
     }
     given |= {name: value for name, value in options.items() if value is not None}
+    curves = one_body or path_of(settings, "one_body", config_file)
+    if curves is not None:
+        from mmace.one_body_file import load_one_body
+
+        given["one_body"] = load_one_body(curves)
     training = training_config(given, where)
+    members = settings.get("committee", 1) if committee is None else committee
+    if members < 1:
+        raise UserError(f"train: --committee {members}; give the number of members")
+    drawn = settings.get("bootstrap", False) if bootstrap is None else bootstrap
+    if drawn and members == 1:
+        raise UserError(f"{where}: bootstrap draws a sample for each member of a committee; give --committee N")
     console = Console(stderr=True)
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
-    configurations = read_configurations(data, keys)
-    if valid is not None:
-        train_set, valid_set = configurations, read_configurations(valid, keys)
-    else:
-        train_set, valid_set = _split(configurations, fraction, training.seed)
+    reading = data_options(settings, key, format_name, elements, zero_moments)
+    sets = read_sets("train", settings, config_file, data, valid, reading, training.seed, console)
     model_settings = dict(settings.get("model") or {})
     if symmetry is not None:
         model_settings["symmetry"] = symmetry
     if initial is not None:
-        check_elements(configurations, initial.config.elements)
+        check_elements(sets.training, initial.config.elements)
         potential = model_config({**initial.config.to_dict(), **model_settings}, where)
     else:
-        model_settings.setdefault("elements", _elements([*train_set, *valid_set]))
+        model_settings.setdefault("elements", sets.elements)
         model_settings.setdefault("seed", training.seed)
         potential = model_config(model_settings, where)
-    collinear = all(configuration.branch != "non-collinear" for configuration in configurations)
-    if "rotate_moments" not in given and potential.symmetry in ("soc", "paper") and collinear:
-        training.rotate_moments = True
-        said = "all moments are collinear: they are turned at random while training (--no-rotate-moments: not)"
-        console.print(said, highlight=False, soft_wrap=True)
-    console.print(
-        f"{len(train_set)} structures to train on, {len(valid_set)} to validate; "
-        f"elements {', '.join(potential.elements)}; folder {folder}",
-        highlight=False,
-        soft_wrap=True,
+    sets.set_moment_rotation(training, given, potential.symmetry, console)
+    isolated = isolated_atoms or path_of(settings, "isolated_atoms", config_file)
+    if isolated is not None:
+        sets.set_isolated_atoms(training, isolated, reading, potential.r_max, console)
+    job = TrainingJob(
+        training=training,
+        sets=sets,
+        folder=output or path_of(settings, "output", config_file) or Path(DEFAULT_OUTPUT),
+        potential=potential,
+        initial=initial,
+        overwrite=overwrite,
+        plots=plots,
+        as_json=as_json,
+        tensorboard=settings.get("tensorboard", False) if tensorboard is None else tensorboard,
     )
-    arguments = (potential, training, train_set, valid_set, folder, initial)
-    result = with_progress(lambda progress: train(*arguments, progress, overwrite=overwrite), training, console)
-    errors = {"validation": evaluate_configurations(result.model, valid_set)}
-    if as_json:
-        from mmace import model_hash
-
-        print_json(
-            {
-                "checkpoint": str(result.checkpoint),
-                "model_hash": model_hash(result.model),
-                "epochs": len(result.history),
-                "best_epoch": result.best_epoch,
-                "seconds": result.seconds,
-                "reason": result.reason,
-                "units": UNITS,
-                "errors": {name: nested(branches) for name, branches in errors.items()},
-            }
-        )
-        return
-    if result.was_finished:
-        console.print(f"this training is finished already ({result.reason}); more: --epochs or --max-seconds")
-    out = output_console()
-    out.print(errors_table(errors["validation"], f"validation, best epoch {result.best_epoch} ({result.reason})"))
-    out.print(f"model: {result.checkpoint}", highlight=False, soft_wrap=True)
+    if members > 1:
+        run_committee(job, members, drawn, console)
+    else:
+        run_training(job, console)
 
 
 def evaluate_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="checkpoint, .safetensors")],
-    data: Annotated[Path, typer.Argument(metavar="DATA.extxyz", help="labelled structures with moments")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="labelled structures: a file, or store:CAMPAIGN/test")],
     key: Keys = None,
+    format_name: FormatName = None,
+    elements: Elements = None,
+    zero_moments: ZeroMoments = False,
     batch_size: Annotated[int, typer.Option(min=1, help="structures at a time")] = 16,
+    head: Annotated[str | None, typer.Option(help="level of theory to ask for, whatever the structures name")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="parity plots as PNG into this folder")] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="file of `mmace uncertainty fit` or folder of a committee: are its bars right?")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
     """Errors of a model on labelled structures: overall and per magnetic branch."""
+    from rich.console import Console
+
     from mmace import load, model_hash
-    from mmace.train import evaluate_configurations, moment_rotation_error, read_configurations
+    from mmace.heads import head_number
+    from mmace.train import errors_of, errors_of_heads, moment_rotation_error, predict
+    from mmace_flows.cli.data_source import read_source
 
     potential = load(checkpoint_file(model))
-    configurations = read_configurations(data, parsed_keys(key))
-    errors = evaluate_configurations(potential, configurations, batch_size)
+    reading = data_options({}, key, format_name, elements, zero_moments)
+    configurations = read_source(data, reading, Console(stderr=True))
+    heads = potential.config.heads
+    if head is not None:
+        head_number(potential.config, head, str(model))
+        configurations = [replace(configuration, head=head) for configuration in configurations]
+    predictions = predict(potential, configurations, batch_size)
+    errors = errors_of(predictions, configurations)
+    of_heads = errors_of_heads(predictions, configurations, heads) if len(heads) > 1 else {}
     leftover = moment_rotation_error(potential, configurations, batch_size=batch_size)
+    judged: dict[str, Any] = {}
+    if uncertainty is not None:
+        from mmace.uncertainty.judge import judge
+
+        judged = {"uncertainty": judge(potential, configurations, uncertainty, batch_size)}
+    if plots is not None:
+        from mmace.plots.training import evaluation_plots
+
+        evaluation_plots(potential, configurations, plots, data.name)
     if as_json:
         print_json(
             {
@@ -168,34 +212,22 @@ def evaluate_command(
                 "data": str(data),
                 "units": UNITS,
                 "errors": nested(errors),
+                **({"heads": {name: nested(values) for name, values in of_heads.items()}} if of_heads else {}),
                 "moment_rotation_error": leftover,
+                **judged,
             }
         )
         return
     console = output_console()
     console.print(errors_table(errors, f"{data.name}, {len(configurations)} structures"))
+    for name, values in of_heads.items():
+        console.print(errors_table(values, f"{data.name}, head {name}"))
     console.print(
         f"energy change when all moments turn against the lattice: {1000 * leftover:.3g} meV/atom", highlight=False
     )
-
-
-def _elements(configurations: list[Configuration]) -> list[str]:
-    from ase.data import chemical_symbols
-
-    return [chemical_symbols[z] for z in sorted({int(z) for c in configurations for z in c.numbers})]
-
-
-def _split(
-    configurations: list[Configuration], fraction: float, seed: int
-) -> tuple[list[Configuration], list[Configuration]]:
-    """Training and validation part; at least one each, the order within a part as in the file."""
-    import numpy as np
-
-    from mmace.errors import UserError
-
-    if len(configurations) < 2:
-        raise UserError("train: one configuration cannot be split into training and validation; give --valid FILE")
-    count = min(max(1, round(fraction * len(configurations))), len(configurations) - 1)
-    chosen = set(np.random.default_rng([seed, 2]).permutation(len(configurations))[:count].tolist())
-    train_set = [c for index, c in enumerate(configurations) if index not in chosen]
-    return train_set, [c for index, c in enumerate(configurations) if index in chosen]
+    for quantity, values in judged.get("uncertainty", {}).items():
+        console.print(
+            f"uncertainty of {quantity}: {100 * values['coverage_68']:.0f} % of errors within σ (68 %), "
+            f"{100 * values['coverage_95']:.0f} % within 2σ (95 %)",
+            highlight=False,
+        )

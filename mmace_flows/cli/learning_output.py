@@ -143,6 +143,28 @@ def errors_table(errors: dict[str, dict[str, Any]], title: str) -> Table:
     return table
 
 
+def committee_table(summary: dict[str, Any]) -> Table:
+    """RMSE of each member and of their mean on the validation data, and the spread, in the units people read."""
+    from rich.table import Table
+
+    kind = "bootstrap samples" if summary["bootstrap"] else "other seeds"
+    table = Table(title=f"committee of {len(summary['members'])}, {kind}: validation RMSE", title_justify="left")
+    table.add_column("member")
+    table.add_column("best epoch", justify="right")
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+
+    def row(name: str, epoch: str, values: dict[str, Any], suffix: str) -> None:
+        found = [(values.get(key + suffix), factor) for key, _, factor in COLUMNS]
+        table.add_row(name, epoch, *("–" if value is None else _short(factor * value) for value, factor in found))
+
+    for member in summary["members"]:
+        row(member["folder"], str(member["best_epoch"]), member["errors"], "_rmse")
+    row("mean", "", summary["mean"], "_rmse")
+    row("spread", "", {**summary["spread"], "energy": summary["spread"]["energy_per_atom"]}, "")
+    return table
+
+
 def _short(value: float) -> str:
     """Three digits, without an exponent where a number of people's size does as well."""
     return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.3g}"

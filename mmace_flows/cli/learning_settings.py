@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError, unknown_key_message
 from mmace.fields import FIELDS
+from mmace_flows.cli.learning_sections import SECTIONS
 
 if TYPE_CHECKING:  # torch takes seconds to import; `mmace --help` must not wait for it
     from mmace.config import PotentialConfig
+    from mmace.data import ReadOptions
     from mmace.train import TrainingConfig
 
-SECTIONS = ("data", "valid", "output", "model_from", "valid_fraction", "keys", "model", "training")
+STORE = "store:"  # begins the name of data that are labels of the store
 
 
-def read_settings(path: Path | None) -> dict[str, Any]:
-    """Sections of the settings file; {} without one."""
+def read_settings(path: Path | None, refused: Sequence[str] = (), command: str = "") -> dict[str, Any]:
+    """Sections of the settings file; {} without one.
+
+    Parameters: ``refused`` sections that ``command`` has no use for. Raises `UserError`.
+    """
     if path is None:
         return {}
     import yaml
@@ -36,18 +42,47 @@ def read_settings(path: Path | None) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in SECTIONS:
             raise UserError(unknown_key_message(str(name), SECTIONS, str(path)))
+        if name in refused:
+            raise UserError(f"{path}: {name} means nothing to mmace {command}; remove it")
         if name in ("keys", "model", "training") and not isinstance(value, dict | None):
             raise UserError(f"{path}: {name} is {value!r}; write settings below it as 'name: value'")
+    for name in ("zero_moments", "bootstrap", "tensorboard"):
+        if not isinstance(settings.get(name, False), bool):
+            raise UserError(f"{path}: {name} is {settings[name]!r}; give true or false")
+    committee = settings.get("committee", 1)
+    if isinstance(committee, bool) or not isinstance(committee, int) or committee < 1:
+        raise UserError(f"{path}: committee is {committee!r}; give the number of members")
+    for name in ("format", "elements"):
+        value = settings.get(name)
+        if value is not None and not isinstance(value, str | list):
+            raise UserError(f"{path}: {name} is {value!r}; give text, or a list of elements")
     for field in settings.get("keys") or {}:
         if field not in FIELDS:
             raise UserError(unknown_key_message(str(field), FIELDS, f"{path}: keys"))
     return settings
 
 
+def data_options(
+    settings: dict[str, Any], keys: list[str] | None, format: str | None, elements: str | None, zero_moments: bool
+) -> ReadOptions:
+    """How data are read: the settings file's sections, and the options, which win over it. Raises `UserError`."""
+    from mmace_flows.cli.data_source import read_options
+
+    given = settings.get("elements")
+    return read_options(
+        {**(settings.get("keys") or {}), **parsed_keys(keys)},
+        format or settings.get("format"),
+        elements or (",".join(map(str, given)) if isinstance(given, list) else given),
+        zero_moments or settings.get("zero_moments", False),
+    )
+
+
 def path_of(settings: dict[str, Any], name: str, config_file: Path | None) -> Path | None:
     """A path of the settings file, relative to the file's folder."""
     if settings.get(name) is None or config_file is None:
         return None
+    if str(settings[name]).startswith(STORE):  # labels of the store are in no folder
+        return Path(str(settings[name]))
     return config_file.parent / str(settings[name])
 
 
@@ -75,12 +110,14 @@ def checkpoint_file(path: Path) -> Path:
     return path
 
 
-def training_config(settings: dict[str, Any], where: str) -> TrainingConfig:
-    """Settings of the training. Raises `UserError` that begins with ``where`` and the section."""
+def training_config(settings: dict[str, Any], where: str, finetune: bool = False) -> TrainingConfig:
+    """Settings of the training, with the defaults of fine-tuning if asked for. Raises `UserError` that begins with
+    ``where`` and the section."""
     from mmace.train import TrainingConfig
+    from mmace.train.finetune import finetuning_config
 
     try:
-        return TrainingConfig.from_dict(settings, f"{where}: training")
+        return (finetuning_config if finetune else TrainingConfig.from_dict)(settings, f"{where}: training")
     except UserError as error:
         raise UserError(_in_file(str(error), "training: ", f"{where}: training: ")) from None
 

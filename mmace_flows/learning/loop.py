@@ -22,6 +22,7 @@ from jobflow.core.job import store_inputs
 
 from mmace_flows.learning.dataset import DataSet, DataSetSettings, build_dataset, read_labels
 from mmace_flows.learning.sampling import SamplingSettings, propose
+from mmace_flows.learning.selection import uncertainty_for
 from mmace_flows.learning.state import build_state, save_state
 from mmace_flows.learning.stop_rule import StopRule
 from mmace_flows.learning.train_maker import TrainMaker
@@ -128,7 +129,13 @@ class ActiveLearningMaker(Maker):
                 )
                 stores.event(campaign, "sample", message, walk=event)
 
-        candidates, details = propose(model.eval(), self.sampling, number, progress)
+        uncertainty = None
+        if self.sampling.selection == "uncertainty":
+            hashes = _committee(state)
+            members = [from_bytes(stores.load_model(key), f"model {key}")[0].eval() for key in hashes]
+            labels = read_labels(stores.labels, state["training_keys"])
+            uncertainty = uncertainty_for(model.eval(), members, labels)
+        candidates, details = propose(model.eval(), self.sampling, number, progress, uncertainty)
         stores.event(campaign, "sample", f"iteration {number}: {len(candidates)} new structures to label")
         jobs = self.label_jobs(candidates, campaign)
         state["details"]["sampling"] = details

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from mmace_flows.learning.selection import most_uncertain
 from mmace_flows.schemas.structure import Candidate, Document, MagneticState, MagneticStructure, content_hash
 from mmace_flows.structures.base_cells import BASE_RATIOS, FENI_VOLUME_PER_ATOM, bain_structure
 from mmace_flows.structures.distort import perturb, spawn_seeds
@@ -16,6 +17,7 @@ from mmace_flows.structures.moments import magnetic_state
 
 if TYPE_CHECKING:
     from mmace import Potential
+    from mmace.uncertainty import Uncertainty
 
 
 class SamplingSettings(Document):
@@ -25,6 +27,12 @@ class SamplingSettings(Document):
     states: list[MagneticState] = Field(default=["NM", "FM", "AFM"], description="states that walks start in")
     bases: list[str] = Field(default=list(BASE_RATIOS), description="base cells that walks start from")
     rattled: int = Field(default=6, ge=0, description="structures kept from the walks, spread over c/a and volume")
+    selection: Literal["spread", "uncertainty"] = Field(
+        default="spread",
+        description="which of the walks' structures are kept: spread over c/a, volume and moments, or the ones that "
+        "the committee (the last layer of a single model) is least sure of",
+    )
+    pool: int = Field(default=5, ge=1, description="with selection by uncertainty: structures looked at per kept one")
     path_points: int = Field(default=4, ge=0, description="points of the model's own antiferromagnetic path, perturbed")
     path_range: tuple[float, float] = Field(default=(0.95, 1.55), description="c/a of that path")
     path_displacement: float = Field(default=0.05, ge=0.0, description="σ of its displacements, Å")
@@ -34,15 +42,21 @@ class SamplingSettings(Document):
 
 
 def propose(
-    model: Potential, settings: SamplingSettings, iteration: int, progress: Progress | None = None
+    model: Potential,
+    settings: SamplingSettings,
+    iteration: int,
+    progress: Progress | None = None,
+    uncertainty: Uncertainty | None = None,
 ) -> tuple[list[Candidate], dict[str, Any]]:
-    """Candidates for ``iteration`` and what is worth knowing about how they were found.
+    """Candidates for ``iteration`` and what is worth knowing about how they were found. ``uncertainty`` is needed for
+    selection by uncertainty; without it the spread decides.
 
     The same model, settings and iteration propose the same candidates, so a job that was killed starts over to the
     same labels.
     """
     from mmace import MagneticCalculator
 
+    by_uncertainty = settings.selection == "uncertainty" and uncertainty is not None
     rattled: list[Candidate] = []
     details: dict[str, Any] = {}
     if settings.rattled:
@@ -53,13 +67,15 @@ def propose(
         rattled, statistics = metropolis_candidates(
             starts,
             MagneticCalculator(model, moments="fixed"),
-            settings.rattled,
+            settings.rattled * (settings.pool if by_uncertainty else 1),
             _seed(settings.seed, iteration, "walk"),
             settings.metropolis,
             iteration=iteration,
             progress=progress,
         )
         details["walks"] = [statistic.model_dump() for statistic in statistics]
+        if by_uncertainty and uncertainty is not None:
+            rattled = most_uncertain(rattled, uncertainty, settings.rattled)
     path = perturbed_path(model, settings, iteration)
     details["path_states_lost"] = sum(bool(candidate.details["state_lost"]) for candidate in path)
     return [*rattled, *path], details

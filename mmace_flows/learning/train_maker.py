@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobflow import Maker, job
@@ -15,6 +15,7 @@ from mmace_flows.schemas.structure import Document, content_hash
 
 if TYPE_CHECKING:
     from mmace import Potential
+    from mmace.train import Configuration, TrainingConfig
 
 HISTORY_ROWS = 400  # epochs kept in documents; longer histories are thinned
 
@@ -39,6 +40,11 @@ class TrainMaker(Maker):
     from their defaults; ``fine_tuning`` replaces training settings where training starts from the model before.
     ``stationary_moments``: train on zero magnetic forces at DFT's moments where the engine gives none, because an
     unconstrained self-consistent state is a stationary point of the energy as a function of the moments.
+
+    ``foundation`` is the hash of a stored model that the first iteration starts from. Where training starts from a
+    model, ``replay_weight`` is the weight of labels that are not new in the iteration (None: as much as new ones), and
+    ``head`` the level of theory of the labels, added to a model that lacks it. ``bootstrap``: every member draws its
+    own sample of the labels, with replacement.
     """
 
     name: str = "train"
@@ -49,12 +55,16 @@ class TrainMaker(Maker):
     committee: int = 1
     validation_fraction: float = 0.0
     stationary_moments: bool = True
+    foundation: str | None = None
+    replay_weight: float | None = None
+    head: str | None = None
+    bootstrap: bool = False
 
     def make_committee(self, campaign: str, dataset: Any, parents: Sequence[str]) -> list[Any]:
         """One job per member. ``parents`` are the models of the iteration before, in the same order; empty: none."""
         jobs = []
         for member in range(self.committee):
-            parent = parents[member] if self.start == "previous" and member < len(parents) else None
+            parent = parents[member] if self.start == "previous" and member < len(parents) else self.foundation
             jobs.append(self.make(campaign, dataset, member, parent))
         return jobs
 
@@ -69,6 +79,7 @@ class TrainMaker(Maker):
         """
         from mmace import PotentialConfig, from_bytes, model_hash, to_bytes
         from mmace.train import TrainingConfig, train
+        from mmace.train.finetune import finetune
         from mmace_flows.execution.stores import open_stores
 
         data = DataSet(**dataset)
@@ -79,23 +90,22 @@ class TrainMaker(Maker):
         potential = PotentialConfig.from_dict(_seeded(self.potential, member))
         settings = {**self.training, **(self.fine_tuning if parent else {})}
         config = TrainingConfig.from_dict(_seeded(settings, member))
-        training, validation = self._split(labels)
+        training, replay, validation = self._configurations(labels, data, config, fine_tuning=parent is not None)
         # the folder is the same after a kill, so that training goes on where it was
-        key = content_hash([data.dataset_hash, potential.to_dict(), config.to_dict(), parent, self.validation_fraction])
+        own = [self.validation_fraction, self.replay_weight, self.head, self.bootstrap]
+        key = content_hash([data.dataset_hash, potential.to_dict(), config.to_dict(), parent, own])
+        folder = stores.scratch(campaign, f"train-{data.iteration}-{member}-{key}")
 
         def progress(event: dict[str, Any]) -> None:
             message = f"iteration {data.iteration}: epoch {event['epoch']}, {errors_line(event)}"
             stores.event(campaign, "train", message, epoch_numbers={**event, "member": member})
 
-        result = train(
-            None if initial is not None else potential,
-            config,
-            [label_configuration(label, self.stationary_moments) for label in training],
-            [label_configuration(label, self.stationary_moments) for label in validation],
-            stores.scratch(campaign, f"train-{data.iteration}-{member}-{key}"),
-            initial_model=initial,
-            progress=_at_intervals(progress),
-        )
+        if initial is None:
+            result = train(potential, config, training, validation, folder, progress=_at_intervals(progress))
+        else:
+            weight = 1.0 if self.replay_weight is None else self.replay_weight
+            options: dict[str, Any] = {"replay": replay, "replay_weight": weight, "head": self.head}
+            result = finetune(initial, config, training, validation, folder, _at_intervals(progress), **options)
         metadata: dict[str, Any] = {
             "campaign": campaign,
             "iteration": data.iteration,
@@ -117,6 +127,24 @@ class TrainMaker(Maker):
             reason=result.reason,
             core_seconds=result.seconds * (config.num_threads or 1),
         ).model_dump()
+
+    def _configurations(
+        self, labels: list[LabelDocument], data: DataSet, config: TrainingConfig, fine_tuning: bool
+    ) -> tuple[list[Configuration], list[Configuration], list[Configuration]]:
+        """To train on, to train on with the weight of old ones, and to validate."""
+        from mmace.train.committee import bootstrap_sample
+
+        training, validation = (
+            [replace(label_configuration(label, self.stationary_moments), head=self.head) for label in part]
+            for part in self._split(labels)
+        )
+        if self.bootstrap:
+            training = bootstrap_sample(training, config.seed)
+        fresh = set(data.fresh_keys)
+        if not fine_tuning or self.replay_weight is None or not any(one.name in fresh for one in training):
+            return training, [], validation
+        new = [configuration for configuration in training if configuration.name in fresh]
+        return new, [configuration for configuration in training if configuration.name not in fresh], validation
 
     def _split(self, labels: list[LabelDocument]) -> tuple[list[LabelDocument], list[LabelDocument]]:
         """Training and validation labels. Validation picks the best epoch, so it is never the test set."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -14,8 +15,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from mmace.checkpoint import load
 from mmace.errors import UserError, unknown_key_message
 from mmace.graph import build_graph, vector_moments
+from mmace.heads import head_number, single_head
 from mmace.potential import Potential
 from mmace.spins.relax import relax_moments
+from mmace.uncertainty.resolve import resolve
+
+if TYPE_CHECKING:
+    from mmace.committee import Committee
+    from mmace.uncertainty.estimate import Estimate, Uncertainty
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +38,15 @@ class MagneticCalculator(Calculator):
     moments: ``fixed`` takes the moments as they are. ``relaxed`` minimises the energy over them first and takes the
         result as the next start (as long as the initial moments are not changed); options are those of
         `mmace.spins.relax.relax_moments`, for example ``mode="collinear"``.
+    uncertainty: a `LastLayer`, `CommitteeUncertainty` or `Committee`, the file of ``mmace uncertainty fit`` or the
+        folder of a committee: adds standard deviations to the results.
+    head: level of theory of a model that has several; None: the first.
 
     Results: energy and free_energy (eV), energies (N,), forces (N,3) eV/Å, stress (6,) eV/Å³ in ASE's order and sign,
-    magmoms (N,3) μB, magnetic_forces (N,3) eV/μB.
+    magmoms (N,3) μB, magnetic_forces (N,3) eV/μB; with ``uncertainty`` also energy_uncertainty (eV) and, from a single
+    model, energies_uncertainty (N,) eV, from a committee forces_uncertainty (N,3) and magnetic_forces_uncertainty.
 
-    Raises UserError for an element the model does not know.
+    Raises UserError for an element or a head the model does not know, and for an uncertainty of another model.
     """
 
     implemented_properties = [  # noqa: RUF012
@@ -48,7 +59,14 @@ class MagneticCalculator(Calculator):
         "magnetic_forces",
     ]
 
-    def __init__(self, model: Potential | str | Path, moments: str = "fixed", **relax_options: Any) -> None:
+    def __init__(
+        self,
+        model: Potential | str | Path,
+        moments: str = "fixed",
+        uncertainty: Uncertainty | Committee | str | Path | None = None,
+        head: str | None = None,
+        **relax_options: Any,
+    ) -> None:
         super().__init__()
         if moments not in ("fixed", "relaxed"):
             raise UserError(unknown_key_message(moments, ("fixed", "relaxed"), "MagneticCalculator: moments"))
@@ -56,8 +74,11 @@ class MagneticCalculator(Calculator):
             raise UserError(
                 f"MagneticCalculator: {', '.join(relax_options)} only mean something with moments='relaxed'"
             )
-        self.model = model if isinstance(model, Potential) else load(model)
+        whole = model if isinstance(model, Potential) else load(model)
+        self.head = head_number(whole.config, head, "MagneticCalculator")
+        self.model = single_head(whole, head)
         self.moments = moments
+        self.uncertainty = None if uncertainty is None else resolve(uncertainty, whole)
         self.relax_options = relax_options
         self.last_relaxation: Any = None
         self._start: np.ndarray | None = None
@@ -102,6 +123,18 @@ class MagneticCalculator(Calculator):
         }
         if "stress" in out:
             self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].cpu().numpy())
+        if self.uncertainty is not None:
+            self._add_uncertainty(self.uncertainty.estimate(replace(graph, head=graph.head + self.head)))
+
+    def _add_uncertainty(self, estimate: Estimate) -> None:
+        self.results["energy_uncertainty"] = float(estimate.energy)
+        for name, values in (
+            ("energies_uncertainty", estimate.atoms),
+            ("forces_uncertainty", estimate.forces),
+            ("magnetic_forces_uncertainty", estimate.magnetic_forces),
+        ):
+            if values is not None:
+                self.results[name] = values.cpu().numpy()
 
     def _warn_beyond_range(self, atoms: Atoms) -> None:
         """Say once per element when a moment is larger than anything the model was made for."""

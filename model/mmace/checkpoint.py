@@ -113,9 +113,18 @@ def from_bytes(data: bytes, where: str = "checkpoint") -> tuple[Potential, dict[
     return model, header["metadata"]
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Potential:
-    """Load a potential. Raises UserError when the file is missing, damaged or not a checkpoint."""
-    return load_with_metadata(path, device)[0]
+def load(path: str | Path, device: str | torch.device = "cpu", head: str | None = None) -> Potential:
+    """Load a potential; of one with several heads only ``head``, if that is given.
+
+    Raises UserError when the file is missing, damaged or not a checkpoint, or has no such head.
+    """
+    model = load_with_metadata(path, device)[0]
+    if head is None:
+        return model
+    from mmace.heads import head_number, single_head
+
+    head_number(model.config, head, str(path))
+    return single_head(model, head)
 
 
 def load_with_metadata(path: str | Path, device: str | torch.device = "cpu") -> tuple[Potential, dict[str, Any]]:

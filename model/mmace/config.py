@@ -22,13 +22,13 @@ class PotentialConfig:
     elements: list[str]  # chemical symbols the model knows
     symmetry: str = "soc"  # soc, nonsoc, paper, or none (no moments: plain MACE)
     r_max: float = 5.0  # cutoff radius, Å
-    num_layers: int = 1
+    num_layers: int = 1  # message-passing layers
     hidden: str = "64x0e"  # hidden irreps: channels x degree and parity; one number of channels
     l_pos: int = 3  # largest degree of the spherical harmonics of positions, and of A
     l_mag: int = 1  # largest degree of the solid harmonics of moments
     correlation: int = 3  # ν, the largest number of multiplied A
-    num_bessel: int = 10
-    num_chebyshev: int = 8
+    num_bessel: int = 10  # radial functions of distances
+    num_chebyshev: int = 8  # polynomials of the squared length of a moment
     m_max: dict[str, float] = field(default_factory=dict)  # μB per element; 4.0 where not given
     radial_hidden: tuple[int, ...] = (64, 64, 64)  # hidden layers of the radial networks
     readout_hidden: int = 16  # width of the last readout
@@ -38,7 +38,7 @@ class PotentialConfig:
     moment_wall: float = 20.0  # eV: an atom with |m| > m_max pays wall·((|m|/m_max)² − 1)³
     heads: tuple[str, ...] = ("default",)  # one per level of theory
     seed: int = 0  # of the initial weights
-    dtype: str = "float64"
+    dtype: str = "float64"  # of weights and inputs
 
     DEFAULT_M_MAX = 4.0
 
@@ -79,6 +79,8 @@ class PotentialConfig:
         object.__setattr__(self, "elements", list(self.elements))
         if not self.heads:
             refuse("heads", "at least one is needed")
+        if len(set(self.heads)) != len(self.heads) or not all(isinstance(head, str) and head for head in self.heads):
+            refuse("heads", "give different names, for example [pbe, r2scan]")
         self._parse_hidden()
 
     def _parse_hidden(self) -> tuple[int, list[int]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmace.train.evaluate import (
         Prediction,
         errors_of,
+        errors_of_heads,
         evaluate_configurations,
         moment_rotation_error,
         parity,
@@ -31,6 +32,7 @@ _HOMES = {
     "check_elements": "reading",
     "check_moments": "reading",
     "errors_of": "evaluate",
+    "errors_of_heads": "evaluate",
     "evaluate_configurations": "evaluate",
     "magnetic_branch": "configuration",
     "moment_rotation_error": "evaluate",
@@ -48,6 +50,7 @@ __all__ = [
     "check_elements",
     "check_moments",
     "errors_of",
+    "errors_of_heads",
     "evaluate_configurations",
     "magnetic_branch",
     "moment_rotation_error",

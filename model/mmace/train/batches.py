@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from mmace.fields import ENERGY, FORCES, LABELS, MAGNETIC_FORCES, STRESS
 from mmace.graph import Graph, build_graph, collate
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.heads import head_index
+from mmace.train.sampling import Sizes, epoch_batches, shares
+from mmace.train.shards import ShardedConfigurations, check_cutoff
 
 LABEL_NAMES = tuple(label.name for label in LABELS)
 
@@ -25,11 +29,28 @@ class Batch:
     labels: dict[str, Tensor]  # energy [S], forces [N,3], stress [S,3,3], magnetic_forces [N,3]
     weights: dict[str, Tensor]  # label name → [S]: the configuration's weight where the label is known, else 0
     present: dict[str, bool]  # label name → known for any of the structures
+    whole: tuple[int, int] | None = None  # structures and atoms of the batch that this is one process's share of
 
     @property
     def num_structures(self) -> int:
         """S."""
         return self.graph.num_structures
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Structures and atoms that the loss is divided by: those of the whole batch, also in a share of it."""
+        return self.whole or (self.num_structures, len(self.graph.structure))
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on ``device``; itself if it is there."""
+        if self.graph.positions.device == device:
+            return self
+        return replace(
+            self,
+            graph=self.graph.to(device=device),
+            labels={name: tensor.to(device) for name, tensor in self.labels.items()},
+            weights={name: tensor.to(device) for name, tensor in self.weights.items()},
+        )
 
     def rotated(self, position_rotations: Tensor, moment_rotations: Tensor) -> Batch:
         """Copy with inputs and labels turned: positions, cells, forces and stress by the first rotations [S,3,3],
@@ -45,14 +66,74 @@ class Batch:
 
 
 def prepare(
-    configurations: Sequence[Configuration], elements: Sequence[str], r_max: float, dtype: torch.dtype
-) -> list[Batch]:
-    """One batch of one structure per configuration. Raises `UserError` for elements that are not in ``elements``."""
-    return [_single(configuration, elements, r_max, dtype) for configuration in configurations]
+    configurations: Sequence[Configuration],
+    elements: Sequence[str],
+    r_max: float,
+    dtype: torch.dtype,
+    heads: Sequence[str] = ("default",),
+) -> Sequence[Batch]:
+    """One batch of one structure per configuration: built at once, or when asked for where the data are shards.
+
+    Raises `UserError` for unknown elements and heads, and for shards with neighbour lists of another cutoff radius.
+    """
+    if isinstance(configurations, ShardedConfigurations):
+        check_cutoff(configurations, r_max)
+        return ShardSingles(configurations, elements, dtype, heads)
+    return [_single(configuration, elements, r_max, dtype, heads) for configuration in configurations]
 
 
-def _single(configuration: Configuration, elements: Sequence[str], r_max: float, dtype: torch.dtype) -> Batch:
-    graph = build_graph(configuration.to_atoms(), elements, r_max, dtype=dtype)
+class ShardSingles(Sequence[Batch]):
+    """One batch of one structure per configuration of a folder of shards; read and built each time it is asked for."""
+
+    def __init__(
+        self,
+        configurations: ShardedConfigurations,
+        elements: Sequence[str],
+        dtype: torch.dtype,
+        heads: Sequence[str],
+    ) -> None:
+        self.configurations, self.elements, self.dtype, self.heads = configurations, elements, dtype, heads
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        configuration, graph = self.configurations.with_graph(index, self.elements, self.dtype, self.heads)
+        return _labelled(configuration, graph, self.dtype)
+
+
+def sizes_of(singles: Sequence[Batch]) -> Sizes:
+    """Atoms and neighbours of the densest atom of every structure."""
+    if isinstance(singles, ShardSingles):
+        # a structure without neighbours still takes one place per atom
+        return Sizes(singles.configurations.atoms, np.maximum(singles.configurations.densest, 1))
+    shapes = [single.graph.senders.shape for single in singles]
+    return Sizes(np.array([shape[0] for shape in shapes]), np.array([shape[1] for shape in shapes]))
+
+
+def average_neighbors(singles: Sequence[Batch]) -> float:
+    """Mean number of neighbours per atom of all structures."""
+    sizes = sizes_of(singles)
+    if isinstance(singles, ShardSingles):
+        return float(singles.configurations.edges.sum()) / int(sizes.atoms.sum())
+    return sum(float(single.graph.real.sum()) for single in singles) / int(sizes.atoms.sum())
+
+
+def _single(
+    configuration: Configuration, elements: Sequence[str], r_max: float, dtype: torch.dtype, heads: Sequence[str]
+) -> Batch:
+    head = head_index(configuration, heads)
+    graph = build_graph(configuration.to_atoms(), elements, r_max, dtype=dtype, head=head)
+    return _labelled(configuration, graph, dtype)
+
+
+def _labelled(configuration: Configuration, graph: Graph, dtype: torch.dtype) -> Batch:
     # Without a volume the stress has no meaning and no label; NaN would still poison the gradient of the others.
     graph = replace(graph, volume=torch.nan_to_num(graph.volume, nan=1.0))
     shapes = {ENERGY.name: (1,), FORCES.name: (-1, 3), STRESS.name: (1, 3, 3), MAGNETIC_FORCES.name: (-1, 3)}
@@ -83,23 +164,37 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def training_batches(singles: Sequence[Batch], config: TrainingConfig, epoch: int, start: int = 0) -> Iterator[Batch]:
+def training_batches(
+    singles: Sequence[Batch],
+    config: TrainingConfig,
+    epoch: int,
+    start: int = 0,
+    *,
+    plan: Sequence[np.ndarray] | None = None,
+    rank: int = 0,
+    processes: int = 1,
+) -> Iterator[Batch]:
     """The batches of one epoch from step ``start`` on, in random order and, if asked for, at random orientations.
 
     Order and rotations depend on seed, epoch and step alone, so that a run that was stopped goes on as if it had not.
+    Of several ``processes`` the one numbered ``rank`` gets its share of each batch; the shares together are the batch
+    of a single process. ``plan`` is what `epoch_batches` gives for the epoch, where that is known already.
     """
-    order = np.random.default_rng([config.seed, epoch]).permutation(len(singles))
-    for step in range(start, number_of_steps(len(singles), config.batch_size)):
-        chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
-        batch = join([singles[index] for index in chosen])
+    sizes = sizes_of(singles)
+    plan = epoch_batches(sizes, config, epoch) if plan is None else plan
+    for step in range(start, len(plan)):
+        own = shares(sizes, plan[step], processes)[rank]
+        # with nothing to do, a process works on what counts for nothing: all take the same path through the program
+        idle = len(own) == 0
+        own = np.zeros(1, dtype=np.int64) if idle else own
+        batch = join([singles[int(index)] for index in plan[step][own]])
         if config.rotate_jointly or config.rotate_moments:
-            batch = batch.rotated(*_rotations(batch, config, epoch, step))
+            batch = batch.rotated(*_rotations(batch, config, epoch, step, len(plan[step]), own))
+        if idle:
+            batch = replace(batch, weights={name: torch.zeros_like(w) for name, w in batch.weights.items()})
+        if processes > 1:
+            batch = replace(batch, whole=(len(plan[step]), int(sizes.atoms[plan[step]].sum())))
         yield batch
-
-
-def number_of_steps(configurations: int, batch_size: int) -> int:
-    """Optimiser steps per epoch."""
-    return -(-configurations // batch_size)
 
 
 def random_rotations(generator: np.random.Generator, count: int) -> np.ndarray:
@@ -117,12 +212,13 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _rotations(batch: Batch, config: TrainingConfig, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-    """Rotations [S,3,3] of positions and of moments."""
+def _rotations(
+    batch: Batch, config: TrainingConfig, epoch: int, step: int, count: int, own: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Rotations [S,3,3] of positions and of moments: those of the places ``own`` [S] in a batch of ``count``."""
     generator = np.random.default_rng([config.seed, epoch, step, 1])
-    count = batch.num_structures
     identity = np.broadcast_to(np.eye(3), (count, 3, 3))
     joint = random_rotations(generator, count) if config.rotate_jointly else identity
-    own = random_rotations(generator, count) if config.rotate_moments else identity
+    turn = random_rotations(generator, count) if config.rotate_moments else identity
     dtype = batch.graph.positions.dtype
-    return torch.tensor(joint, dtype=dtype), torch.tensor(own @ joint, dtype=dtype)
+    return torch.tensor(joint[own], dtype=dtype), torch.tensor((turn @ joint)[own], dtype=dtype)

@@ -7,14 +7,18 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mmace.errors import UserError, unknown_key_message
-from mmace.fields import ENERGY, FORCES, LABELS, MAGNETIC_FORCES, STRESS
+from mmace.fields import ENERGY, FORCES, MAGNETIC_FORCES, STRESS
+from mmace.train.stages import Stage, checked_stages, checked_weights
 
 SCHEDULES = ("constant", "plateau", "cosine")
+DEVICES = ("auto", "cpu", "cuda")
+ATOMIC_ENERGIES = ("least_squares", "isolated_atoms", "shift")
+TRAINABLE = ("all", "last", "low-rank")
 
 # Settings that may change between a run and its continuation: they decide when it stops and what it costs,
 # not which weights it passes through.
 FREE_TO_CHANGE = frozenset(
-    {"epochs", "patience", "num_threads", "max_seconds", "checkpoint_every", "checkpoint_seconds"}
+    {"epochs", "patience", "num_threads", "device", "max_seconds", "checkpoint_every", "checkpoint_seconds"}
 )
 
 
@@ -34,7 +38,10 @@ class TrainingConfig:
     epochs: int = 200
     """Passes over the training configurations."""
     batch_size: int = 8
-    """Configurations per optimiser step."""
+    """Configurations per optimiser step, over all processes together."""
+    edges_per_batch: int | None = None
+    """Fill batches up to this many places for neighbours (atoms × neighbours of the densest atom) instead of with
+    batch_size configurations, over all processes together; None: by batch_size."""
     learning_rate: float = 0.005
     """Of Adam at the start; 0.0005 is right for fine-tuning."""
     amsgrad: bool = True
@@ -45,6 +52,9 @@ class TrainingConfig:
     """Largest norm of the gradient; 10 is right for fine-tuning; None: no clipping."""
     weights: dict[str, float] = field(default_factory=default_weights)
     """Weight of energy (per atom), forces, stress and magnetic_forces in the loss; 0: not trained on."""
+    stages: list[Stage] = field(default_factory=list)
+    """Later stages: each has start (epochs before it), and weights and learning_rate that hold from then on. The best
+    model is sought anew in each; the best of the stage before is kept as model-stage-N.safetensors."""
     huber_delta: float | None = None
     """Errors larger than this (in the label's own unit) count linearly instead of squared; None: always squared."""
     schedule: str = "plateau"
@@ -65,12 +75,24 @@ class TrainingConfig:
     rotate_moments: bool = False
     """Turn all moments of a structure by one more random rotation in each step: right for data without spin–orbit
     coupling, whose energy does not depend on it."""
-    refit_atomic_energies: bool = False
-    """When starting from a model: fit the atomic energies E0 to the new data instead of keeping the model's."""
+    atomic_energies: str | dict[str, Any] | None = None
+    """E0 of a free atom: "least_squares" of the energies on the composition; "isolated_atoms": the lowest energy of the
+    training configurations of one atom without neighbours; a mapping of element to eV, or of head to such a mapping;
+    "shift", when starting from a model: its E0 plus what its energies lack, by least squares;
+    None: least squares for a new model, unchanged when starting from a model."""
+    one_body: dict[str, Any] | None = None
+    """E0_mag(|m|) of a new model: element → curve, from `mmace.one_body_file.load_one_body`; None: zero."""
+    trainable: str = "all"
+    """Weights that are trained: "all"; "last": readouts and the last layer's product weights; "low-rank": all matrices
+    inside the layers change by matrices of rank ``rank``, readouts are trained as they are."""
+    rank: int = 4
+    """Of the changes with trainable: low-rank."""
     energy_scale: float | None = None
     """Scale of the interaction energy, eV; None: the new model's forces are made as large as the labels."""
     num_threads: int | None = None
     """CPU threads of torch; None: as torch is set."""
+    device: str = "auto"
+    """What the model runs on: "cpu", "cuda", or "auto": cuda where there is one."""
     max_seconds: float | None = None
     """Stop after this time, counted over all continuations of the run; None: never."""
     validate_every: int = 1
@@ -81,9 +103,13 @@ class TrainingConfig:
     """A state is also written, within an epoch too, when the last one is older than this."""
 
     def __post_init__(self) -> None:
-        self.weights = {**default_weights(), **self._checked_weights(self.weights)}
+        self.weights = {**default_weights(), **checked_weights(self.weights, "training: weights")}
+        self.stages = checked_stages(self.stages)
         self._require("epochs", self.epochs >= 1, "at least 1")
         self._require("batch_size", self.batch_size >= 1, "at least 1")
+        edges = self.edges_per_batch
+        self._require("edges_per_batch", edges is None or edges >= 1, "at least 1, or null")
+        self._require("device", self.device in DEVICES, f"one of {', '.join(DEVICES)}")
         self._require("learning_rate", 0 < self.learning_rate < math.inf, "a positive number")
         self._require("ema_decay", self.ema_decay is None or 0 <= self.ema_decay < 1, "from 0 to below 1, or null")
         self._require("clip", self.clip is None or self.clip > 0, "a positive number or null")
@@ -94,6 +120,11 @@ class TrainingConfig:
         self._require("minimum_learning_rate", self.minimum_learning_rate >= 0, "not negative")
         self._require("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
         self._require("seed", self.seed >= 0, "not negative")
+        self._require("trainable", self.trainable in TRAINABLE, f"one of {', '.join(TRAINABLE)}")
+        self._require("rank", self.rank >= 1, "at least 1")
+        sources = self.atomic_energies
+        good = sources is None or isinstance(sources, dict) or sources in ATOMIC_ENERGIES
+        self._require("atomic_energies", good, f"one of {', '.join(ATOMIC_ENERGIES)}, or a mapping of element to eV")
         self._require("energy_scale", self.energy_scale is None or self.energy_scale > 0, "a positive number or null")
         self._require("num_threads", self.num_threads is None or self.num_threads >= 1, "at least 1, or null")
         self._require("max_seconds", self.max_seconds is None or self.max_seconds > 0, "a positive number or null")
@@ -104,16 +135,6 @@ class TrainingConfig:
     def _require(self, name: str, good: bool, wanted: str) -> None:
         if not good:
             raise UserError(f"training: {name} is {getattr(self, name)!r}; give {wanted}")
-
-    @staticmethod
-    def _checked_weights(weights: dict[str, float]) -> dict[str, float]:
-        known = [label.name for label in LABELS]
-        for name, value in weights.items():
-            if name not in known:
-                raise UserError(unknown_key_message(name, known, "training: weights"))
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise UserError(f"training: weights: {name} is {value!r}; give a number that is not negative")
-        return {name: float(value) for name, value in weights.items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], where: str = "training") -> TrainingConfig:
@@ -139,11 +160,15 @@ class TrainingConfig:
 
 
 _OPTIONAL_NUMBERS = {"ema_decay", "clip", "huber_delta", "energy_scale", "max_seconds"}
-_OPTIONAL_INTEGERS = {"patience", "num_threads"}
+_OPTIONAL_INTEGERS = {"patience", "num_threads", "edges_per_batch"}
 
 
 def _converted(value: Any, default: Any, key: str, where: str) -> Any:
     """``value`` in the type of the setting; YAML reads "1e-3" as text, which is meant as a number."""
+    if key == "stages":
+        return checked_stages(value, where)
+    if key in ("atomic_energies", "one_body"):
+        return value
     optional = key in _OPTIONAL_NUMBERS | _OPTIONAL_INTEGERS
     if value is None and optional:
         return None

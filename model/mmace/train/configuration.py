@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from mmace.errors import UserError
+from mmace.errors import UserError, unknown_key_message
 from mmace.fields import ENERGY, FIELDS, FORCES, MAGMOMS, MAGNETIC_FORCES, STRESS, Field
 
 # Thresholds of `magnetic_branch`.
@@ -17,6 +17,9 @@ NONMAGNETIC_BELOW = 0.1  # μB: a structure whose largest moment is smaller is n
 INDUCED_FRACTION = 0.1  # an atom whose moment is below this fraction of the largest one has no say in the class
 COLLINEAR_WITHIN = 5.0  # degrees from the common axis
 FERROMAGNETIC_FROM = 0.4  # |Σm|/Σ|m|; lies between the values of 3- to 8-atom cells with one or two spins flipped
+COMPENSATED_BELOW = 0.1  # |Σm|/Σ|m| of an antiferromagnet, for `magnetic_class`
+
+CLASSES = ("NM", "FM", "AFM", "FiM", "non-collinear")  # of `magnetic_class`
 
 STRESS_ASYMMETRY = 1e-3  # of the largest component: more is a wrong label, not noise
 
@@ -31,6 +34,32 @@ def magnetic_branch(magmoms: Any) -> str:
 
     Parameters: ``magmoms`` [N,3] μB.
     """
+    along = _along_axis(magmoms)
+    if isinstance(along, str):
+        return along
+    moments, _ = along
+    ratio = np.linalg.norm(moments.sum(axis=0)) / np.linalg.norm(moments, axis=1).sum()
+    return "FM" if ratio >= FERROMAGNETIC_FROM else "AFM"
+
+
+def magnetic_class(magmoms: Any) -> str:
+    """As `magnetic_branch`, in the terms that data are described with: "NM", "FM", "AFM", "FiM" or "non-collinear".
+
+    All moments that count point the same way: FM. Both ways: AFM if |Σm|/Σ|m| ≤ 0.1 (compensated), else FiM.
+
+    Parameters: ``magmoms`` [N,3] μB.
+    """
+    along = _along_axis(magmoms)
+    if isinstance(along, str):
+        return along
+    _, projections = along
+    if np.all(projections > 0) or np.all(projections < 0):
+        return "FM"
+    return "AFM" if abs(projections.sum()) <= COMPENSATED_BELOW * np.abs(projections).sum() else "FiM"
+
+
+def _along_axis(magmoms: Any) -> str | tuple[np.ndarray, np.ndarray]:
+    """ "NM", "non-collinear", or the moments that count [M,3] with their projections on the common axis [M], μB."""
     moments = np.asarray(magmoms, dtype=float).reshape(-1, 3)
     lengths = np.linalg.norm(moments, axis=1)
     largest = lengths.max(initial=0.0)
@@ -39,10 +68,21 @@ def magnetic_branch(magmoms: Any) -> str:
     significant = lengths >= max(NONMAGNETIC_BELOW, INDUCED_FRACTION * largest)
     moments, lengths = moments[significant], lengths[significant]
     axis = np.linalg.eigh(moments.T @ moments)[1][:, -1]
-    if np.any(np.abs(moments @ axis) < lengths * np.cos(np.deg2rad(COLLINEAR_WITHIN))):
+    projections = moments @ axis
+    if np.any(np.abs(projections) < lengths * np.cos(np.deg2rad(COLLINEAR_WITHIN))):
         return "non-collinear"
-    ratio = np.linalg.norm(moments.sum(axis=0)) / lengths.sum()
-    return "FM" if ratio >= FERROMAGNETIC_FROM else "AFM"
+    return moments, projections
+
+
+def moments_as_vectors(moments: Any, count: int) -> Any:
+    """[N,3] of one column (N,) or (N,1), which is collinear along z; anything else as it is, to be refused by shape.
+
+    Parameters: ``moments`` μB, ``count`` N.
+    """
+    array = np.asarray(moments)
+    if array.shape in ((count,), (count, 1)):
+        return np.column_stack([np.zeros((count, 2)), array.reshape(-1)])
+    return array
 
 
 @dataclass(eq=False)
@@ -63,7 +103,10 @@ class Configuration:
     stress: np.ndarray | None = None  # [3,3] eV/Å³, ASE's sign
     magnetic_forces: np.ndarray | None = None  # [N,3] −∂E/∂m, eV/μB
     weight: float = 1.0  # of its loss, relative to the other configurations
+    head: str | None = None  # level of theory, one of the model's heads; None: the first
     name: str = "configuration"  # file, index and line, or label key; stands in every message
+    info: dict[str, Any] = field(default_factory=dict)  # what else the file says of it: groups, parents, sources
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)  # what else the file says of each atom: [N,…]
 
     def __post_init__(self) -> None:
         self.numbers = np.asarray(self.numbers, dtype=int).reshape(-1)
@@ -100,7 +143,11 @@ class Configuration:
         if array.shape != shape:
             raise UserError(f"{self.name}: {field} has shape {array.shape}, expected {shape}; correct the value")
         if not np.isfinite(array).all():
-            raise UserError(f"{self.name}: {field} contains NaN or infinity; correct or remove this configuration")
+            wrong = np.argwhere(~np.isfinite(array))[0]
+            atom = f" (atom {wrong[0]})" if len(wrong) and shape[0] == len(self.numbers) and field != "cell" else ""
+            raise UserError(
+                f"{self.name}: {field} contains NaN or infinity{atom}; correct or remove this configuration"
+            )
         return array
 
     def _symmetric_stress(self, value: Any) -> np.ndarray:
@@ -137,16 +184,14 @@ class Configuration:
                 f"{name}: no moments under '{keys[MAGMOMS.name]}'; "
                 f"add {MAGMOMS.key}:R:3 to Properties (μB), zeros for a non-magnetic structure"
             )
-        moments = np.asarray(moments)
-        if moments.shape in ((len(atoms),), (len(atoms), 1)):  # one column: collinear along z
-            moments = np.column_stack([np.zeros((len(atoms), 2)), moments.reshape(-1)])
         return cls(
             numbers=atoms.numbers,
             positions=atoms.positions,
             cell=np.asarray(atoms.cell),
             pbc=atoms.pbc,
-            magmoms=moments,
+            magmoms=moments_as_vectors(moments, len(atoms)),
             weight=atoms.info.get("config_weight", weight),
+            head=None if atoms.info.get("head") is None else str(atoms.info["head"]),
             name=name,
             **values,
         )
@@ -171,9 +216,9 @@ def complete_keys(keys: dict[str, str] | None) -> dict[str, str]:
 
     Raises `UserError` for an unknown field name.
     """
-    for field in keys or {}:
-        if field not in FIELDS:
-            raise UserError(f"keys: unknown field '{field}'; known: {', '.join(FIELDS)}")
+    for name in keys or {}:
+        if name not in FIELDS:
+            raise UserError(unknown_key_message(name, FIELDS, "keys").replace("unknown setting", "unknown field"))
     return {name: (keys or {}).get(name, field.key) for name, field in FIELDS.items()}
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from mmace.fields import BRANCHES, ENERGY, LABELS, STRESS
-from mmace.graph import build_graph, collate
+from mmace.graph import Graph, build_graph, collate
 from mmace.potential import Potential
 from mmace.train.batches import LABEL_NAMES, Batch, random_rotations
 from mmace.train.configuration import Configuration
+from mmace.train.heads import head_index
 from mmace.train.reading import check_elements
 
 ParityPoints = dict[str, dict[str, Any]]
@@ -60,11 +61,10 @@ def predict(model: Potential, configurations: Sequence[Configuration], batch_siz
     Raises `UserError` for elements the model does not know.
     """
     check_elements(configurations, model.config.elements)
-    dtype = model.config.torch_dtype
     predictions = []
     for start in range(0, len(configurations), batch_size):
         chunk = configurations[start : start + batch_size]
-        graph = build_graph([c.to_atoms() for c in chunk], model.config.elements, model.config.r_max, dtype=dtype)
+        graph = _graph(chunk, model)
         output = model(graph, forces=True, stress=True, magnetic_forces=True)
         energies = _array(output["energy"])
         stresses = _array(output["stress"])
@@ -86,7 +86,7 @@ def evaluate_configurations(
 
 
 def errors_of(predictions: Iterable[Prediction], configurations: Iterable[Configuration]) -> dict[str, Errors]:
-    """Errors of ``predictions`` per branch, as `evaluate_configurations` gives them."""
+    """Errors of ``predictions`` per branch, as `evaluate_configurations` gives them; see also `errors_of_heads`."""
     sums = {branch: ErrorSums() for branch in ("all", *BRANCHES)}
     for prediction, configuration in zip(predictions, configurations, strict=True):
         for branch in ("all", configuration.branch):
@@ -97,6 +97,18 @@ def errors_of(predictions: Iterable[Prediction], configurations: Iterable[Config
                     error = np.asarray(predicted) - np.asarray(label)
                     sums[branch].add(name, error / len(configuration) if name == ENERGY.name else error)
     return {branch: total.result() for branch, total in sums.items()}
+
+
+def errors_of_heads(
+    predictions: Sequence[Prediction], configurations: Sequence[Configuration], heads: Sequence[str]
+) -> dict[str, dict[str, Errors]]:
+    """Errors per branch of the configurations of each head: head → as `errors_of`. Heads without any are left out."""
+    parts: dict[str, tuple[list[Prediction], list[Configuration]]] = {head: ([], []) for head in heads}
+    for prediction, configuration in zip(predictions, configurations, strict=True):
+        part = parts[heads[head_index(configuration, heads)]]
+        part[0].append(prediction)
+        part[1].append(configuration)
+    return {head: errors_of(*part) for head, part in parts.items() if part[1]}
 
 
 def parity(
@@ -146,7 +158,7 @@ def moment_rotation_error(
     changes: list[float] = []
     for start in range(0, len(magnetic), batch_size):
         chunk = magnetic[start : start + batch_size]
-        graph = build_graph([c.to_atoms() for c in chunk], model.config.elements, model.config.r_max, dtype=dtype)
+        graph = _graph(chunk, model)
         turn = torch.tensor(random_rotations(generator, len(chunk)), dtype=dtype)
         stay = torch.eye(3, dtype=dtype).expand(len(chunk), 3, 3)
         both = collate([graph, graph.rotated(stay, turn)])
@@ -169,6 +181,23 @@ def batch_errors(output: dict[str, torch.Tensor], batch: Batch, sums: ErrorSums)
             error = error / batch.graph.num_atoms.to(error.dtype)
         known = batch.weights[label.name] > 0
         sums.add(label.name, error[known if label in (ENERGY, STRESS) else known[atoms]].cpu().numpy())
+
+
+def _graph(configurations: Sequence[Configuration], model: Potential) -> Graph:
+    """One batch, every structure with its head. Raises `UserError` for an unknown head or element."""
+    config = model.config
+    return collate(
+        [
+            build_graph(
+                configuration.to_atoms(),
+                config.elements,
+                config.r_max,
+                dtype=config.torch_dtype,
+                head=head_index(configuration, config.heads),
+            )
+            for configuration in configurations
+        ]
+    )
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from mmace.config import PotentialConfig
 from mmace.potential import Potential
-from mmace.train.batches import Batch
+from mmace.train.atomic_energies import set_atomic_energies
+from mmace.train.batches import Batch, average_neighbors
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.gathered import largest_energy, largest_moments
+from mmace.train.one_body import set_one_body, without_one_body
 
 logger = logging.getLogger("mmace")
 
@@ -24,28 +26,11 @@ ENERGY_ROUNDING = 1e-4  # eV per atom: float32 may round the total energy by thi
 
 def with_moment_range(config: PotentialConfig, configurations: Sequence[Configuration]) -> PotentialConfig:
     """Copy of ``config`` with m_max of every element that has none: 1.2 · max|m| + 0.1 μB in the data [A6]."""
-    largest: dict[str, float] = {}
-    for configuration in configurations:
-        for number, length in zip(configuration.numbers, np.linalg.norm(configuration.magmoms, axis=1), strict=True):
-            symbol = chemical_symbols[number]
-            largest[symbol] = max(float(length), largest.get(symbol, 0.0))
+    largest = largest_moments(configurations)
     # rounded up to 0.01 μB, so that the numbers people read are the numbers in the checkpoint
     fitted = {symbol: float(np.ceil((1.2 * length + 0.1) * 100) / 100) for symbol, length in largest.items()}
     fitted = {symbol: value for symbol, value in fitted.items() if symbol in config.elements}
     return replace(config, m_max={**fitted, **config.m_max})
-
-
-def fit_atomic_energies(configurations: Sequence[Configuration]) -> dict[str, float]:
-    """E0 per element, eV, by least squares of E/N on the composition; the smallest solution where the compositions
-    do not tell the elements apart. Configurations without energy are left out; without any, {} is returned."""
-    known = [configuration for configuration in configurations if configuration.energy is not None]
-    if not known:
-        return {}
-    numbers = sorted({int(number) for configuration in known for number in configuration.numbers})
-    fractions = np.array([[np.mean(c.numbers == number) for number in numbers] for c in known])
-    energies = np.array([c.energy / len(c) for c in known if c.energy is not None])
-    solution = np.linalg.lstsq(fractions, energies, rcond=None)[0]
-    return {chemical_symbols[number]: float(energy) for number, energy in zip(numbers, solution, strict=True)}
 
 
 def interaction_scale(model: Potential, configurations: Sequence[Configuration], singles: Sequence[Batch]) -> float:
@@ -85,10 +70,12 @@ def initialise(
 
     Parameters: ``singles`` the batches of one structure each, of the same configurations.
     """
-    edges = sum(float(single.graph.real.sum()) for single in singles)
-    model.set_average_neighbors(max(edges / sum(len(c) for c in configurations), 1.0))
+    model.set_average_neighbors(max(average_neighbors(singles), 1.0))
     model.set_energy_scale(config.energy_scale or interaction_scale(model, configurations, singles))
-    model.set_atomic_energies(fit_atomic_energies(configurations))
+    if config.one_body is not None:
+        set_one_body(model, config.one_body)
+    left = without_one_body(model, configurations)
+    set_atomic_energies(model, config.atomic_energies or "least_squares", left)
     warn_of_rounding(model, configurations)
 
 
@@ -96,7 +83,7 @@ def warn_of_rounding(model: Potential, configurations: Sequence[Configuration]) 
     """Warns when float32 cannot hold the total energies to 0.1 meV per atom."""
     if model.config.dtype != "float32":
         return
-    worst = max((abs(c.energy) / len(c) for c in configurations if c.energy is not None), default=0.0)
+    worst = largest_energy(configurations)
     if worst * np.finfo(np.float32).eps > ENERGY_ROUNDING:
         logger.warning(
             "energies of %.0f eV/atom are rounded by %.1f meV/atom in float32; use dtype float64",

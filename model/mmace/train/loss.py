@@ -55,11 +55,17 @@ def total_loss(terms: dict[str, Tensor], structures: int, atoms: int, weights: d
     return loss
 
 
-def batch_loss(model: Potential, batch: Batch, config: TrainingConfig) -> Tensor:
-    """Loss of one batch, ready for `backward`: derivatives are part of the graph."""
-    output = model(batch.graph, **wanted_derivatives(batch, config.weights), create_graph=True)
+def batch_loss(
+    model: Potential, batch: Batch, config: TrainingConfig, weights: dict[str, float] | None = None
+) -> Tensor:
+    """Loss of one batch, ready for `backward`: derivatives are part of the graph.
+
+    Parameters: ``weights`` of the labels, where they are not those of ``config``.
+    """
+    weights = weights or config.weights
+    output = model(batch.graph, **wanted_derivatives(batch, weights), create_graph=True)
     terms = loss_terms(output, batch, config.huber_delta)
-    return total_loss(terms, batch.num_structures, len(batch.graph.structure), config.weights)
+    return total_loss(terms, *batch.counts, weights)
 
 
 def _penalty(error: Tensor, huber_delta: float | None) -> Tensor:

@@ -15,18 +15,23 @@ import torch
 from mmace.checkpoint import model_hash, save, write_atomically
 from mmace.config import PotentialConfig
 from mmace.errors import UserError
-from mmace.fields import LABELS
 from mmace.potential import Potential
-from mmace.train.batches import Batch, join, number_of_steps, prepare, training_batches
+from mmace.train.atomic_energies import set_atomic_energies
+from mmace.train.batches import Batch, prepare, sizes_of, training_batches
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
-from mmace.train.evaluate import ErrorSums, batch_errors
+from mmace.train.distributed import Processes
 from mmace.train.files import append_line
-from mmace.train.initialise import fit_atomic_energies, initialise, warn_of_rounding
+from mmace.train.initialise import initialise, warn_of_rounding
 from mmace.train.interrupt import DeferredSignals
-from mmace.train.loss import batch_loss, loss_terms, total_loss, wanted_derivatives
+from mmace.train.loss import batch_loss
+from mmace.train.one_body import without_one_body
 from mmace.train.optimise import MovingAverage
-from mmace.train.state import METRICS, MODEL, TrainingState, load_state, save_state
+from mmace.train.sampling import epoch_batches
+from mmace.train.stages import stage_at, stage_weights
+from mmace.train.state import METRICS, MODEL, STATE, TrainingState, read_state, save_state, state_from
+from mmace.train.trainable import Trainable
+from mmace.train.validation import ValidationBatches, validation_errors
 
 ProgressCallback = Callable[[dict[str, Any]], None]
 
@@ -58,27 +63,33 @@ class Run:
         valid_configurations: Sequence[Configuration],
         folder: Path,
         initial_model: Potential | None,
+        processes: Processes | None = None,
     ) -> None:
         self.config, self.folder = config, folder
+        self.processes = processes or Processes(0, 1, torch.device("cpu"))
         elements, r_max, dtype = potential_config.elements, potential_config.r_max, potential_config.torch_dtype
-        self.singles = prepare(train_configurations, elements, r_max, dtype)
-        self.steps = number_of_steps(len(self.singles), config.batch_size)
-        self.valid = _joined(prepare(valid_configurations, elements, r_max, dtype), max(16, config.batch_size))
+        heads = potential_config.heads
+        self.singles = prepare(train_configurations, elements, r_max, dtype, heads)
+        self.sizes = sizes_of(self.singles)
+        prepared = prepare(valid_configurations, elements, r_max, dtype, heads)
+        self.valid = ValidationBatches(prepared, config, self.processes)
         if initial_model is None:
             self.model = Potential(potential_config)
             initialise(self.model, train_configurations, self.singles, config)
         else:
             self.model = copy.deepcopy(initial_model).cpu()
-            if config.refit_atomic_energies:
-                self.model.set_atomic_energies(fit_atomic_energies(train_configurations))
+            if config.atomic_energies is not None:
+                shift = config.atomic_energies == "shift"  # of whole energies
+                left = train_configurations if shift else without_one_body(self.model, train_configurations)
+                set_atomic_energies(self.model, config.atomic_energies, left)
             warn_of_rounding(self.model, train_configurations)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(True)
-        self.average = MovingAverage(self.model, config.ema_decay)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, amsgrad=config.amsgrad, fused=True
-        )
-        state = load_state(folder)
+        self.processes.share_weights(self.model)
+        self.model.to(self.processes.device)
+        self.trainable = Trainable(self.model, config.trainable, config.rank, config.seed)
+        self.average = MovingAverage(self.trainable, config.ema_decay)
+        self.optimiser = self._new_optimiser()
+        written = self.processes.share_bytes(read_state(folder) if self.processes.leads else None)
+        state = None if written is None else state_from(written, folder / STATE)
         self.continued = state is not None
         self.state = state or TrainingState()
         self.best: dict[str, torch.Tensor] = _copy(self.average.model)
@@ -86,6 +97,9 @@ class Run:
         self.loss = 0.0  # mean over the steps of the last whole epoch
         if state is not None:
             self._restore(state.tensors)
+        self._plan_epoch()
+        if state is not None and state.steps_done is None:  # written before it was counted
+            state.steps_done = state.epoch * self.steps + state.step
         self.started = time.monotonic() - self.state.seconds
         self.written = time.monotonic()
 
@@ -122,15 +136,45 @@ class Run:
         state, config = self.state, self.config
         if state.epoch >= config.epochs:
             return _epochs_done(config.epochs)
-        if config.patience and state.epoch - state.progress.best_epoch >= config.patience and state.step == 0:
+        better = max(state.progress.best_epoch, state.progress.stage_start)
+        if config.patience and state.epoch - better >= config.patience and state.step == 0 and self._in_last_stage():
             return f"no better validation loss for {_epochs(config.patience)}"
         if self._out_of_time():
             return f"{config.max_seconds:.0f} s are over"
         return None
 
     def _out_of_time(self) -> bool:
+        if self.config.max_seconds is None:
+            return False
         seconds = self.state.seconds if self.state.finished else time.monotonic() - self.started
-        return self.config.max_seconds is not None and seconds >= self.config.max_seconds
+        return self.processes.any(seconds >= self.config.max_seconds)
+
+    def _in_last_stage(self) -> bool:
+        reached = stage_at(self.config, self.config.epochs - 1)  # a stage after the last epoch never begins
+        return self.state.progress.stage >= reached
+
+    def _enter_stage(self) -> None:
+        """Begins the stage that the next epoch belongs to, if it has not begun: the best so far is kept in a file."""
+        number = stage_at(self.config, self.state.epoch)
+        if number == self.state.progress.stage:
+            return
+        self._save_best(f"model-stage-{number}.safetensors")
+        self.state.progress.enter(number, self.state.epoch, self.config)
+        self.optimiser = self._new_optimiser()  # what the old one remembers are gradients of another loss
+
+    def _new_optimiser(self) -> torch.optim.Adam:
+        config = self.config
+        return torch.optim.Adam(
+            self.trainable.parameters(), lr=config.learning_rate, amsgrad=config.amsgrad, fused=True
+        )
+
+    def _plan_epoch(self) -> None:
+        """Decides the batches of the next epoch; with batches filled by edges their number is an epoch's own."""
+        self.plan = epoch_batches(self.sizes, self.config, self.state.epoch)
+        self.steps = len(self.plan)
+
+    def _weights(self) -> dict[str, float]:
+        return stage_weights(self.config, self.state.progress.stage)
 
     def _learning_rate(self) -> float:
         done = self.state.epoch + self.state.step / self.steps
@@ -139,18 +183,21 @@ class Run:
     def _epoch(self, progress: ProgressCallback | None, signals: DeferredSignals) -> None:
         """The rest of one epoch and its validation, unless the time is over or a signal comes before."""
         state, config = self.state, self.config
+        self._enter_stage()
         rate = self._learning_rate()
-        for batch in training_batches(self.singles, config, state.epoch, state.step):
+        mine = {"rank": self.processes.rank, "processes": self.processes.count}
+        for batch in training_batches(self.singles, config, state.epoch, state.step, plan=self.plan, **mine):
             rate = self._learning_rate()
-            state.loss_sum += self._step(batch, rate)
+            state.loss_sum += self._step(batch.to(self.processes.device), rate)
             state.step += 1
             if state.step < self.steps:
                 if time.monotonic() - self.written > config.checkpoint_seconds:
                     self._write()
-                if self._out_of_time() or signals.pending:
+                if self._out_of_time() or self.processes.any(signals.pending):
                     return
         self.loss, state.loss_sum = state.loss_sum / self.steps, 0.0
         state.epoch, state.step = state.epoch + 1, 0
+        self._plan_epoch()
         if state.epoch % config.validate_every == 0 or state.epoch >= config.epochs:
             self._validate(progress, rate)
         due = state.epoch == 1 or state.epoch % config.checkpoint_every == 0
@@ -159,23 +206,28 @@ class Run:
 
     def _write_and_stop_if(self, signals: DeferredSignals) -> None:
         """Writes the state if a signal has come, then lets the signal end the run."""
-        if not signals.pending:
+        if not self.processes.any(signals.pending):
             return
         epoch, step = self.state.epoch, self.state.step
-        if epoch == step == 0:
-            signals.deliver(NOTHING_WRITTEN)
-            return
-        self._write()
-        within = f" and {step} of {self.steps} steps of the next" if step else ""
-        signals.deliver(f"stopped after epoch {epoch}{within}; the same command goes on from there")
+        message = NOTHING_WRITTEN
+        if epoch or step:
+            self._write()
+            within = f" and {step} of {self.steps} steps of the next" if step else ""
+            message = f"stopped after epoch {epoch}{within}; the same command goes on from there"
+        self.processes.wait()  # the first process that ends takes the others with it: not before all is written
+        if signals.pending:
+            signals.deliver(message)
+        elif self.processes.count > 1:  # the signal has come to another process
+            raise KeyboardInterrupt(message)
 
     def _step(self, batch: Batch, rate: float) -> float:
         """One optimiser step. Returns the loss; raises `UserError` if it is not finite."""
         self.optimiser.zero_grad(set_to_none=True)
-        loss = batch_loss(self.model, batch, self.config)
+        loss = batch_loss(self.model, batch, self.config, self._weights())
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or float("inf"))
-        value = float(loss.detach())
+        self.trainable.pull_gradients()
+        value = self.processes.sum_gradients(self.trainable.parameters(), loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.trainable.parameters(), self.config.clip or float("inf"))
         if not torch.isfinite(norm) or value != value:
             raise UserError(
                 f"training: the loss is not finite in epoch {self.state.epoch + 1}; lower learning_rate "
@@ -184,23 +236,15 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
-        self.average.update(self.model, self.state.epoch * self.steps + self.state.step + 1)
+        self.trainable.push_weights()
+        self.state.steps_done = (self.state.steps_done or 0) + 1
+        self.average.update(self.trainable, self.state.steps_done)
         return value
 
     def _validate(self, progress: ProgressCallback | None, rate: float) -> None:
         """Errors of the averaged weights on the validation data; keeps them if they are the best."""
-        state, weights = self.state, self.config.weights
-        sums, totals = ErrorSums(), {label.name: 0.0 for label in LABELS}
-        atoms = 0
-        for batch in self.valid:
-            # errors are reported for all labels that are there, also for those with weight 0
-            output = self.average.model(batch.graph, **wanted_derivatives(batch, dict.fromkeys(weights, 1.0)))
-            batch_errors(output, batch, sums)
-            atoms += len(batch.graph.structure)
-            for name, term in loss_terms(output, batch, self.config.huber_delta).items():
-                totals[name] += float(term)
-        terms = {name: torch.tensor(total, dtype=torch.float64) for name, total in totals.items()}
-        loss = float(total_loss(terms, sums.count, atoms, weights))
+        state = self.state
+        loss, sums = validation_errors(self.average.model, self.valid, self.config, self._weights(), self.processes)
         state.seconds = time.monotonic() - self.started
         improved = state.progress.update(loss, state.epoch, self.config)
         if improved or not state.history:
@@ -215,18 +259,27 @@ class Run:
             "best_epoch": state.progress.best_epoch,
             "seconds": round(state.seconds, 3),
         }
+        if self.config.stages:
+            event["stage"] = state.progress.stage + 1
         state.history.append(event)
+        if not self.processes.leads:
+            return
         append_line(self.folder / METRICS, json.dumps(event))
         if progress is not None:
             progress(event)
 
     def _write(self) -> None:
-        """State, then the best model so far."""
+        """State, then the best model so far; one process writes for all."""
+        if not self.processes.leads:
+            self.written = time.monotonic()
+            return
         self.state.seconds = time.monotonic() - self.started
         self.state.tensors = {
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "factors": self.trainable.tensors(),
+            "average factors": self.average.trainable.tensors(),
             "best": self.best,
         }
         save_state(self.state, self.folder)
@@ -238,17 +291,21 @@ class Run:
         self.model.load_state_dict(tensors["model"])
         self.average.model.load_state_dict(tensors["average"])
         self.optimiser.load_state_dict(tensors["optimiser"])
+        self.trainable.restore(tensors.get("factors", {}))
+        self.average.trainable.restore(tensors.get("average factors", {}))
         self.best = tensors["best"]
         self.state.tensors = {}
 
     def _rewrite_log(self) -> None:
         """The log ends where the state ends: lines of epochs that a kill undid are removed."""
+        if not self.processes.leads:
+            return
         lines = "".join(json.dumps(event) + "\n" for event in self.state.history)
         write_atomically(self.folder / METRICS, lines.encode())
 
-    def _save_best(self) -> Potential:
+    def _save_best(self, name: str = MODEL) -> Potential:
         """Writes and returns the averaged weights of the best epoch so far."""
-        model = copy.deepcopy(self.average.model)
+        model = copy.deepcopy(self.average.model).cpu()
         model.load_state_dict(self.best)
         model.eval()
         best = self.state.progress.best_epoch
@@ -260,7 +317,8 @@ class Run:
             "validation": errors,
             "model_hash": model_hash(model),
         }
-        save(model, self.folder / MODEL, metadata)
+        if self.processes.leads:
+            save(model, self.folder / name, metadata)
         self.best_is_new = False
         return model
 
@@ -273,11 +331,5 @@ def _epochs_done(number: int) -> str:
     return f"{_epochs(number)} done"
 
 
-def _joined(singles: Sequence[Batch], size: int) -> list[Batch]:
-    # similar numbers of neighbours together: the smaller ones are padded to the largest
-    singles = sorted(singles, key=lambda single: single.graph.senders.shape[1])
-    return [join(singles[start : start + size]) for start in range(0, len(singles), size)]
-
-
 def _copy(model: Potential) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

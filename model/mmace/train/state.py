@@ -25,6 +25,7 @@ STATE = "state.pt"
 SETTINGS = "settings.json"
 METRICS = "metrics.jsonl"
 MODEL = "model.safetensors"
+STAGE_MODELS = "model-stage-*.safetensors"  # the best of each stage but the last, counted from 1
 FILES = (STATE, SETTINGS, METRICS, MODEL)
 
 VERSION = 1
@@ -37,6 +38,7 @@ class TrainingState:
     epoch: int = 0  # epochs that are done
     step: int = 0  # steps of the next epoch that are done
     seconds: float = 0.0  # spent so far, over all continuations
+    steps_done: int | None = 0  # optimiser steps of all epochs; None: in a state written before they were counted
     loss_sum: float = 0.0  # Σ of the losses of the steps of the unfinished epoch
     progress: Progress = field(default_factory=Progress)
     history: list[dict[str, Any]] = field(default_factory=list)  # one line per epoch
@@ -49,6 +51,7 @@ class TrainingState:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
+            "steps_done": self.steps_done,
             "loss_sum": self.loss_sum,
             "progress": self.progress.to_dict(),
             "history": self.history,
@@ -63,18 +66,24 @@ def save_state(state: TrainingState, folder: Path) -> None:
     write_atomically(folder / STATE, buffer.getvalue())
 
 
-def load_state(folder: Path) -> TrainingState | None:
-    """The state in ``folder``, or None where none has been written. Raises `UserError` for a damaged file."""
+def read_state(folder: Path) -> bytes | None:
+    """The state's file, or None where none has been written. Raises `UserError` if it cannot be read."""
     path = folder / STATE
-    if not path.exists():
-        return None
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        return path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable folder") from error
+
+
+def state_from(written: bytes, path: Path) -> TrainingState:
+    """The state from the bytes of its file ``path``. Raises `UserError` for a damaged file."""
+    try:
+        data = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
         if data["version"] != VERSION:
             raise UserError(
                 f"{path}: written by another version of mmace; train into another folder or replace it (--overwrite)"
             )
-        numbers = json.loads(data["numbers"])
+        numbers = {"steps_done": None, **json.loads(data["numbers"])}
         progress = Progress(**numbers.pop("progress"))
         return TrainingState(**numbers, progress=progress, tensors=data["tensors"])
     except UserError:
@@ -85,14 +94,25 @@ def load_state(folder: Path) -> TrainingState | None:
         ) from error
 
 
+def load_state(folder: Path) -> TrainingState | None:
+    """The state in ``folder``, or None where none has been written. Raises `UserError` for a damaged file."""
+    written = read_state(folder)
+    return None if written is None else state_from(written, folder / STATE)
+
+
 def data_hash(configurations: Iterable[Configuration]) -> str:
-    """Hash of structures, moments, labels and weights, in their order; names do not count."""
+    """Hash of structures, moments, labels and weights, in their order; names do not count. Shards know their own."""
+    known = getattr(configurations, "content_hash", None)
+    if known is not None:
+        return str(known)
     digest = hashlib.sha256()
     for configuration in configurations:
         for name in ("numbers", "positions", "cell", "pbc", "magmoms", "energy", "forces", "stress", "magnetic_forces"):
             value = getattr(configuration, name)
             digest.update(name.encode() if value is None else np.ascontiguousarray(value).tobytes())
         digest.update(np.float64(configuration.weight).tobytes())
+        if configuration.head is not None:
+            digest.update(b"head" + configuration.head.encode())
     return digest.hexdigest()[:32]
 
 
@@ -122,16 +142,21 @@ def claim_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Non
     """
     for leftover in (path for name in FILES for path in folder.glob(f".{name}.*")):
         leftover.unlink(missing_ok=True)  # of a writer that was killed
-    settings = json.loads(json.dumps(settings))  # tuples become lists, as they come back from the file
+    settings = _plain(settings)  # tuples become lists, as they come back from the file
     there = [name for name in FILES if (folder / name).exists()]
+    stages = [path.name for path in folder.glob(STAGE_MODELS)]
     failed = STATE not in there and MODEL not in there and _is_settings(folder / SETTINGS)
     if overwrite or failed:
-        for name in there:
+        for name in (*there, *stages):
             (folder / name).unlink()
     elif there:
         _agree(folder, settings, there)
         return
     write_atomically(folder / SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(settings))
 
 
 def _is_settings(path: Path) -> bool:
@@ -148,6 +173,9 @@ def _agree(folder: Path, settings: dict[str, Any], there: list[str]) -> None:
         old = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder}: holds {there[0]} of an unknown run; {mend}") from None
+    # settings that did not exist when the run began had the values they now have by default
+    old["training"] = {**_plain(TrainingConfig().to_dict()), **old.get("training", {})}
+    old["training"] = {name: value for name, value in old["training"].items() if name in settings["training"]}
     differences = _differences(old, settings)
     if differences:
         raise UserError(f"{folder}: holds a run with other {', '.join(differences)}; {mend}")
@@ -161,7 +189,16 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-            names.extend(f"{key} setting {name} ({before.get(name)} there, {now.get(name)} now)" for name in changed)
+            names.extend(
+                f"{key} setting {name} ({_brief(before.get(name))} there, {_brief(now.get(name))} now)"
+                for name in changed
+            )
         else:
             names.append(key)
     return names
+
+
+def _brief(value: Any) -> str:
+    """A setting in a message: curves and the like are hundreds of numbers."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -12,9 +12,11 @@ from memory_stores import STORES, FormulaLabelMaker, MemoryStores
 from monty.json import jsanitize
 
 from mmace import from_bytes
-from mmace_flows.learning.dataset import DataSetSettings
+from mmace.uncertainty.selection import scores
+from mmace_flows.learning.dataset import DataSetSettings, read_labels
 from mmace_flows.learning.loop import ActiveLearningMaker, label_keys
 from mmace_flows.learning.sampling import SamplingSettings, propose
+from mmace_flows.learning.selection import uncertainty_for
 from mmace_flows.learning.state import read_states
 from mmace_flows.learning.stop_rule import StopRule
 from mmace_flows.learning.train_maker import TrainMaker, thinned
@@ -142,3 +144,22 @@ def test_histories_are_thinned_but_keep_their_ends() -> None:
     assert rows[0]["epoch"] == 1
     assert rows[-1]["epoch"] == 1000
     assert thinned(history[:5]) == history[:5]
+
+
+@pytest.mark.parametrize("committee", [1, 2])
+def test_the_least_certain_structures_are_chosen(stores: MemoryStores, tmp_path: Path, committee: int) -> None:
+    sampling = loop().sampling.model_copy(update={"selection": "uncertainty", "pool": 2})
+    trainer = TrainMaker(potential=POTENTIAL, training=TRAINING, committee=committee, start="scratch")
+    run(loop(train_maker=trainer, sampling=sampling), tmp_path)
+    first, second = read_states(stores.loop_states, "test")
+    assert len(second.training_keys) + len(second.test_keys) > len(first.training_keys) + len(first.test_keys)
+
+    model, _ = from_bytes(stores.load_model(second.model_hash))
+    members = [from_bytes(stores.load_model(key))[0] for key in second.details["committee"]]
+    uncertainty = uncertainty_for(model, members, read_labels(stores.labels, second.training_keys))
+    pool, _ = propose(model, sampling.model_copy(update={"selection": "spread", "rattled": 4, "path_points": 0}), 3)
+    kept, _ = propose(model, sampling.model_copy(update={"path_points": 0}), 3, uncertainty=uncertainty)
+    assert len(kept) == 2
+    assert {candidate.structure.hash() for candidate in kept} <= {candidate.structure.hash() for candidate in pool}
+    values = scores([candidate.structure.to_atoms() for candidate in pool], uncertainty)
+    assert kept[0].details["energy_uncertainty_per_atom"] == pytest.approx(values.max())

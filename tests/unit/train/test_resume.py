@@ -31,7 +31,7 @@ SETTINGS = {
 }
 
 
-def train_in_a_process_that_is_killed(arguments: tuple, folder: Path, deadly: int) -> None:
+def train_in_a_process_that_is_killed(arguments: tuple, folder: Path, deadly: int, **more) -> None:
     """Runs the training in a child process that sends itself SIGKILL at the start of its step number ``deadly``."""
     child = os.fork()
     if child == 0:
@@ -47,7 +47,7 @@ def train_in_a_process_that_is_killed(arguments: tuple, folder: Path, deadly: in
 
         run.Run._step = counted
         try:
-            train(*arguments, folder)
+            train(*arguments, folder, **more)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)

@@ -13,8 +13,8 @@ from mmace import Potential, load, model_hash
 from mmace.checkpoint import load_with_metadata
 from mmace.errors import UserError
 from mmace.train import TrainingConfig, evaluate_configurations, train
+from mmace.train.atomic_energies import fit_atomic_energies
 from mmace.train.files import locked
-from mmace.train.initialise import fit_atomic_energies
 
 from .conftest import isolated_atom, labelled, random_structures, small_config
 
@@ -100,7 +100,7 @@ def test_fine_tuning_keeps_what_the_model_knows(tmp_path, teacher, make_data):
         for one, other in zip(teacher.parameters(), result.model.parameters(), strict=True)
     )
     assert 0 < moved < 2e-3
-    refit = quick(learning_rate=1e-4, refit_atomic_energies=True)
+    refit = quick(learning_rate=1e-4, atomic_energies="least_squares")
     result = train(None, refit, data, [], tmp_path / "refit", initial_model=teacher)
     assert not torch.equal(result.model.atomic_energies, teacher.atomic_energies)
 

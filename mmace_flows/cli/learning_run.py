@@ -1,0 +1,233 @@
+"""One training from the command line: its data, its run with progress, its results as tables or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmace.errors import UserError
+from mmace_flows.cli.learning_output import (
+    UNITS,
+    committee_table,
+    errors_table,
+    nested,
+    output_console,
+    print_json,
+    with_progress,
+)
+from mmace_flows.cli.learning_settings import check_fraction, path_of
+
+if TYPE_CHECKING:  # torch and rich take seconds to import; `mmace --help` must not wait for them
+    from mmace import Potential, PotentialConfig
+    from mmace.data import ReadOptions
+    from mmace.train import Configuration, TrainingConfig, TrainingResult
+
+VALID_FRACTION = 0.1
+
+
+@dataclass
+class DataSets:
+    """Configurations to train on and to validate."""
+
+    training: list[Configuration]
+    validation: list[Configuration]
+
+    @property
+    def elements(self) -> list[str]:
+        """Chemical symbols by atomic number."""
+        from ase.data import chemical_symbols
+
+        everything = [*self.training, *self.validation]
+        return [chemical_symbols[z] for z in sorted({int(z) for c in everything for z in c.numbers})]
+
+    def set_moment_rotation(self, training: TrainingConfig, given: dict[str, Any], symmetry: str, console: Any) -> None:
+        """Collinear data and a model with spin–orbit coupling: moments turned at random, unless somebody decided."""
+        collinear = all(c.branch != "non-collinear" for c in [*self.training, *self.validation])
+        if "rotate_moments" not in given and symmetry in ("soc", "paper") and collinear:
+            training.rotate_moments = True
+            say(
+                console,
+                "all moments are collinear: they are turned at random while training (--no-rotate-moments: not)",
+            )
+
+    def set_isolated_atoms(
+        self, training: TrainingConfig, file: Path, reading: ReadOptions, r_max: float, console: Any
+    ) -> None:
+        """E0 from the single atoms of ``file``, of each head that it names. Raises `UserError` if there are none."""
+        from mmace.train.atomic_energies import isolated_atom_energies
+        from mmace_flows.cli.data_source import read_source
+
+        if training.atomic_energies not in (None, "isolated_atoms"):
+            raise UserError(f"{file}: isolated atoms are given, and atomic_energies too; give one of them")
+        atoms = read_source(file, reading, console)
+        heads = {c.head for c in atoms}
+        found = {head: isolated_atom_energies([c for c in atoms if c.head == head], r_max) for head in heads}
+        if not any(found.values()):
+            raise UserError(
+                f"{file}: no configuration of one atom without neighbours, with an energy; add one per element"
+            )
+        training.atomic_energies = (
+            found[None] if heads == {None} else {head or "default": energies for head, energies in found.items()}
+        )
+
+
+@dataclass
+class TrainingJob:
+    """What a command has made of settings and options."""
+
+    training: TrainingConfig
+    sets: DataSets
+    folder: Path
+    potential: PotentialConfig | None = None
+    initial: Potential | None = None
+    overwrite: bool = False
+    plots: bool = True
+    as_json: bool = False
+    tensorboard: bool = False
+
+
+def say(console: Any, line: str) -> None:
+    """One line that is neither coloured nor folded."""
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def read_sets(
+    command: str,
+    settings: dict[str, Any],
+    config_file: Path | None,
+    data: Path | None,
+    valid: Path | None,
+    reading: ReadOptions,
+    seed: int,
+    console: Any,
+) -> DataSets:
+    """Reads training and validation data, or splits the data, and says what is in them. Raises `UserError`."""
+    from mmace.data.check import check_configurations
+    from mmace_flows.cli.data_source import read_source
+
+    where = str(config_file or "options")
+    data = data or path_of(settings, "data", config_file)
+    if data is None:
+        raise UserError(f"{command}: no data; give --data FILE.extxyz")
+    valid = valid or path_of(settings, "valid", config_file)
+    fraction = settings.get("valid_fraction", VALID_FRACTION)
+    check_fraction(fraction, where)
+    configurations = read_source(data, reading, console)
+    if valid is not None:
+        sets = DataSets(configurations, read_source(valid, reading, console))
+    else:
+        sets = _split(configurations, fraction, seed, command)
+    for line in check_configurations([*sets.training, *sets.validation]).short_lines():
+        say(console, line)
+    return sets
+
+
+def run_training(
+    job: TrainingJob, console: Any, run: Callable[[Any], TrainingResult] | None = None, more: str = ""
+) -> None:
+    """Trains with a progress bar and shows the errors; ``run(progress)`` where it is not `mmace.train.train`."""
+    from mmace import model_hash
+    from mmace.train import errors_of, errors_of_heads, predict, train
+
+    _announce(job, console, more)
+    sets = job.sets
+
+    def plain(progress: Any) -> TrainingResult:
+        arguments = (job.potential, job.training, sets.training, sets.validation, job.folder, job.initial)
+        return train(*arguments, progress, overwrite=job.overwrite, tensorboard=job.tensorboard)
+
+    result = with_progress(run or plain, job.training, console)
+    if job.plots and not result.was_finished:
+        _plots(result, sets)
+    predictions = predict(result.model, sets.validation)
+    errors = {"validation": errors_of(predictions, sets.validation)}
+    heads = result.model.config.heads
+    of_heads = errors_of_heads(predictions, sets.validation, heads) if len(heads) > 1 else {}
+    if job.as_json:
+        print_json(
+            {
+                "checkpoint": str(result.checkpoint),
+                "model_hash": model_hash(result.model),
+                "epochs": len(result.history),
+                "best_epoch": result.best_epoch,
+                "seconds": result.seconds,
+                "reason": result.reason,
+                "units": UNITS,
+                "errors": {name: nested(branches) for name, branches in errors.items()},
+                **({"heads": {head: nested(branches) for head, branches in of_heads.items()}} if of_heads else {}),
+            }
+        )
+        return
+    if result.was_finished:
+        console.print(f"this training is finished already ({result.reason}); more: --epochs or --max-seconds")
+    out = output_console()
+    out.print(errors_table(errors["validation"], f"validation, best epoch {result.best_epoch} ({result.reason})"))
+    for head, branches in of_heads.items():
+        out.print(errors_table(branches, f"validation, head {head}"))
+    say(out, f"model: {result.checkpoint}")
+
+
+def run_committee(job: TrainingJob, members: int, bootstrap: bool, console: Any) -> None:
+    """Trains a committee, one progress bar after the other, and shows the errors of members and mean."""
+    from mmace.train.committee import SUMMARY, train_committee
+
+    _announce(job, console, f", {members} members")
+
+    def one(number: int, run: Callable[[Any], TrainingResult]) -> TrainingResult:
+        say(console, f"member-{number}, {number + 1} of {members}")
+        result = with_progress(run, job.training, console)
+        if job.plots and not result.was_finished:
+            _plots(result, job.sets)
+        return result
+
+    committee = train_committee(
+        job.potential,
+        job.training,
+        job.sets.training,
+        job.sets.validation,
+        job.folder,
+        members,
+        bootstrap=bootstrap,
+        initial_model=job.initial,
+        overwrite=job.overwrite,
+        tensorboard=job.tensorboard,
+        runner=one,
+    )
+    if job.as_json:
+        print_json({"folder": str(job.folder), "units": UNITS, **committee.summary})
+        return
+    out = output_console()
+    out.print(committee_table(committee.summary))
+    say(out, f"committee: {job.folder}, summary {job.folder / SUMMARY}")
+
+
+def _announce(job: TrainingJob, console: Any, more: str) -> None:
+    config = job.potential or (job.initial.config if job.initial is not None else None)
+    elements = config.elements if config is not None else job.sets.elements
+    say(
+        console,
+        f"{len(job.sets.training)} structures to train on, {len(job.sets.validation)} to validate{more}; "
+        f"elements {', '.join(elements)}; folder {job.folder}",
+    )
+
+
+def _plots(result: TrainingResult, sets: DataSets) -> None:
+    from mmace.plots.training import training_plots
+
+    training_plots(result.model, sets.training, sets.validation, result.history, result.checkpoint.parent)
+
+
+def _split(configurations: list[Configuration], fraction: float, seed: int, command: str) -> DataSets:
+    """Training and validation part; at least one each, the order within a part as in the file."""
+    import numpy as np
+
+    if len(configurations) < 2:
+        raise UserError(f"{command}: one configuration cannot be split into training and validation; give --valid FILE")
+    count = min(max(1, round(fraction * len(configurations))), len(configurations) - 1)
+    chosen = set(np.random.default_rng([seed, 2]).permutation(len(configurations))[:count].tolist())
+    return DataSets(
+        [c for index, c in enumerate(configurations) if index not in chosen],
+        [c for index, c in enumerate(configurations) if index in chosen],
+    )

@@ -1,0 +1,1 @@
+"""Figures about a potential: parity, learning curves, uncertainty, one-body energies. matplotlib is imported on use."""
