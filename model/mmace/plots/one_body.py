@@ -32,6 +32,8 @@ def one_body_figure(fits: Mapping[str, OneBodyFit]) -> Figure:
             top.plot(grid[inside], values[inside], color=COLOURS[0], label=f"{fit.method} fit")
             top.plot(grid[~inside], values[~inside], color=COLOURS[0], linestyle=":", label="behind the data")
             top.plot(fit.moments, fit.energies - fit.atomic_energy, "o", color=COLOURS[4], markersize=5, label="data")
+            low, high = float(values[inside].min()), float(values[inside].max())
+            top.set_ylim(low - 0.1 * (high - low), high + (high - low))  # the tail may leave: its steepness is no data
             top.set_title(element)
             top.set_ylabel("E0_mag (eV)")
             top.legend()

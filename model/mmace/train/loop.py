@@ -84,7 +84,7 @@ def train(
         with locked(folder):
             claim_folder(folder, settings, overwrite)
             run = Run(potential_config, config, train_configurations, valid_configurations, folder, initial_model)
-            if not tensorboard:
+            if not (tensorboard and run.processes.leads):
                 return run.finish(progress)
             with contextlib.closing(TensorBoardLog(folder, run.state.history)) as log:
                 return run.finish(both(log, progress))

@@ -50,6 +50,17 @@ def test_large_sets_are_thinned_but_all_errors_count():
     assert "RMSE 10 meV/atom" in texts(figure)
 
 
+def test_stress_error_is_the_one_of_the_table():
+    generator = np.random.default_rng(0)
+    labels, predictions = generator.normal(size=(2, 5, 3, 3))
+    labels, predictions = labels + labels.transpose(0, 2, 1), predictions + predictions.transpose(0, 2, 1)
+    upper = np.triu_indices(3)
+    flat = [np.concatenate([matrix[upper] for matrix in matrices]) for matrices in (labels, predictions)]
+    given = {**points(0), "stress": {"label": flat[0], "prediction": flat[1], "branch": ["FM"] * 30}}
+    expected = np.sqrt(np.mean((labels - predictions) ** 2)) * 160.21766208
+    assert f"RMSE {expected:.3g} GPa" in texts(parity_figure({"validation": given}))
+
+
 def test_learning_curve():
     history = [
         {"epoch": e, "loss": 1 / e, "valid_loss": 2 / e, "energy_rmse": 0.1 / e, "forces_rmse": None, "best_epoch": 3}
