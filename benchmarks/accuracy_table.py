@@ -98,7 +98,7 @@ def _values(results: Iterable[dict[str, Any]], model: str, branch: str, quantity
         for result in results
         if result["model"] == model and not _failed(result)
     ]
-    predicts = not (model == "mace" and quantity == "magnetic_forces")
+    predicts = not (model in ("none", "mace") and quantity == "magnetic_forces")
     return [value for value in found if value is not None] if predicts else []
 
 

@@ -16,6 +16,7 @@ from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
 from mmace.train.heads import head_index
 from mmace.train.sampling import Sizes, epoch_batches, shares
+from mmace.train.shard_file import Record
 from mmace.train.shards import ShardedConfigurations, check_cutoff
 
 LABEL_NAMES = tuple(label.name for label in LABELS)
@@ -104,8 +105,8 @@ class ShardSingles(Sequence[Batch]):
     def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        configuration, graph = self.configurations.with_graph(index, self.elements, self.dtype, self.heads)
-        return _labelled(configuration, graph, self.dtype)
+        record, graph = self.configurations.with_graph(index, self.elements, self.dtype, self.heads)
+        return _labelled(record, graph, self.dtype)
 
 
 def sizes_of(singles: Sequence[Batch]) -> Sizes:
@@ -133,7 +134,7 @@ def _single(
     return _labelled(configuration, graph, dtype)
 
 
-def _labelled(configuration: Configuration, graph: Graph, dtype: torch.dtype) -> Batch:
+def _labelled(configuration: Configuration | Record, graph: Graph, dtype: torch.dtype) -> Batch:
     # Without a volume the stress has no meaning and no label; NaN would still poison the gradient of the others.
     graph = replace(graph, volume=torch.nan_to_num(graph.volume, nan=1.0))
     shapes = {ENERGY.name: (1,), FORCES.name: (-1, 3), STRESS.name: (1, 3, 3), MAGNETIC_FORCES.name: (-1, 3)}

@@ -29,10 +29,12 @@ def disk_message(path: Path, error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(
+    folder: Path, busy: str = "another process is training here; wait for it or choose another output folder"
+) -> Iterator[None]:
     """Holds ``folder`` for this process; the hold ends with the process, however it ends.
 
-    Raises `UserError` if another process trains there or the folder cannot be made.
+    Raises `UserError` if another process holds it, which ``busy`` says, or the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,9 +45,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"{folder}: another process is training here; wait for it or choose another output folder"
-            ) from None
+            raise UserError(f"{folder}: {busy}") from None
         yield
     finally:
         os.close(handle)

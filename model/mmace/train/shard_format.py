@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from ase.data import chemical_symbols
 
 from mmace.checkpoint import write_atomically
 from mmace.errors import UserError
-from mmace.fields import BRANCHES, ENERGY, FORCES, LABELS, MAGMOMS, MAGNETIC_FORCES, STRESS
+from mmace.fields import BRANCHES, FORCES, LABELS, MAGMOMS, MAGNETIC_FORCES, STRESS
 from mmace.graph import build_graph
 from mmace.train.configuration import Configuration
 
@@ -30,6 +29,7 @@ FORMAT = "mmace-shard"
 VERSION = 1
 LABEL_NAMES = tuple(label.name for label in LABELS)
 ATOM_LABELS = (FORCES.name, MAGNETIC_FORCES.name)
+MEND = "make the shards again with the same `mmace data shard` command"
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,35 @@ def write_shard(
         check_elements(configurations, elements)
     heads = list(dict.fromkeys(c.head for c in configurations if c.head is not None))
     arrays = _arrays(configurations, r_max, heads)
-    digest = hashlib.sha256(json.dumps(heads).encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
     attributes: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "r_max": r_max,
         "source_hash": source_hash,
-        "content_hash": digest.hexdigest()[:32],
+        "content_hash": _content_hash(heads, arrays),
         "largest_moments": json.dumps(_largest_moments(configurations), sort_keys=True),
         "heads": json.dumps(heads),
     }
     write_hdf5(path, arrays, attributes)
     return read_summary(path)
+
+
+def _content_hash(heads: list[str], arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(heads).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def is_sound(path: Path) -> bool:
+    """Does a shard still hold what was written into it?"""
+    try:
+        with open_hdf5(path, FORMAT, VERSION) as file:
+            arrays = {name: dataset[()] for name, dataset in file.items()}
+            return _content_hash(json.loads(file.attrs["heads"]), arrays) == file.attrs["content_hash"]
+    except (UserError, OSError, KeyError, ValueError):
+        return False
 
 
 def read_summary(path: Path) -> ShardSummary:
@@ -104,25 +118,24 @@ def write_hdf5(path: Path, arrays: dict[str, np.ndarray], attributes: dict[str, 
 
 def open_hdf5(path: Path, form: str, version: int) -> h5py.File:
     """The opened file. Raises `UserError` if it is missing, damaged, of another kind or of a newer version."""
-    mend = "make the shards again with the same `mmace data shard` command"
     try:
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {mend}") from None
+        raise UserError(f"{path}: no such file; {MEND}") from None
     except OSError as error:
         damaged = "truncated or damaged" if path.is_file() and path.stat().st_size else "empty or no file"
-        raise UserError(f"{path}: {damaged}; {mend}") from error
+        raise UserError(f"{path}: {damaged}; {MEND}") from error
     try:
         if file.attrs.get("format") != form:
-            raise UserError(f"{path}: HDF5, but not written by `mmace data shard`; {mend}")
+            raise UserError(f"{path}: HDF5, but not written by `mmace data shard`; {MEND}")
         if file.attrs.get("version") != version:
-            raise UserError(f"{path}: shard format {file.attrs.get('version')}, this mmace reads {version}; {mend}")
+            raise UserError(f"{path}: shard format {file.attrs.get('version')}, this mmace reads {version}; {MEND}")
     except UserError:
         file.close()
         raise
     except Exception as error:  # damaged attributes show themselves in many kinds of exceptions
         file.close()
-        raise UserError(f"{path}: truncated or damaged; {mend}") from error
+        raise UserError(f"{path}: truncated or damaged; {MEND}") from error
     return file
 
 
@@ -179,79 +192,3 @@ def _largest_moments(configurations: Sequence[Configuration]) -> dict[str, float
     numbers = np.concatenate([c.numbers for c in configurations])
     lengths = np.linalg.norm(np.concatenate([c.magmoms for c in configurations]), axis=1)
     return {chemical_symbols[z]: float(lengths[numbers == z].max()) for z in np.unique(numbers)}
-
-
-class ShardFile:
-    """Pieces of the data sets of one shard, read from the file by their place in it.
-
-    Raises `UserError` if the file is damaged or not the one that the index tells of.
-    """
-
-    def __init__(self, path: Path, summary: ShardSummary) -> None:
-        self.path, self.heads = path, summary.heads
-        mend = "make the shards again with the same `mmace data shard` command"
-        with open_hdf5(path, FORMAT, VERSION) as file:
-            if str(file.attrs.get("content_hash")) != summary.content_hash or path.stat().st_size != summary.size:
-                raise UserError(f"{path}: not the shard that the index of its folder tells of; {mend}")
-            self.places: dict[str, tuple[int | None, np.dtype, tuple[int, ...]]] = {}
-            for name, dataset in file.items():
-                self.places[name] = (dataset.id.get_offset(), dataset.dtype, dataset.shape)
-        self.descriptor = os.open(path, os.O_RDONLY)
-        self.first_atom = self.read("first_atom", 0, summary.count + 1)
-        self.first_edge = self.read("first_edge", 0, summary.count + 1)
-
-    def read(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of a data set."""
-        offset, dtype, shape = self.places[name]
-        row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-        wanted = (stop - start) * row
-        if wanted == 0:
-            return np.zeros((0, *shape[1:]), dtype=dtype)
-        data = bytearray(wanted)
-        if offset is None or os.preadv(self.descriptor, [data], offset + start * row) != wanted:
-            raise UserError(f"{self.path}: ends early; make the shards again with the same `mmace data shard` command")
-        return np.frombuffer(data, dtype=dtype).reshape(stop - start, *shape[1:])
-
-    @property
-    def total(self) -> int:
-        """Atoms of all structures of the shard."""
-        return int(self.first_atom[-1])
-
-    def owners(self) -> np.ndarray:
-        """Row of the structure that each atom belongs to, [N]."""
-        return np.repeat(np.arange(len(self.first_atom) - 1), np.diff(self.first_atom))
-
-    def configuration(self, row: int) -> Configuration:
-        """The structure in row ``row`` with its labels."""
-        atoms = slice(int(self.first_atom[row]), int(self.first_atom[row + 1]))
-        present = dict(zip(LABEL_NAMES, self.read("present", row, row + 1)[0].astype(bool).tolist(), strict=True))
-        labels: dict[str, Any] = {}
-        if present[ENERGY.name]:
-            labels[ENERGY.name] = float(self.read("energy", row, row + 1)[0])
-        if present[STRESS.name]:
-            labels[STRESS.name] = self.read(STRESS.name, row, row + 1)[0]
-        for name in ATOM_LABELS:
-            if present[name]:
-                labels[name] = self.read(name, atoms.start, atoms.stop)
-        return Configuration(
-            numbers=self.read("numbers", atoms.start, atoms.stop),
-            positions=self.read("positions", atoms.start, atoms.stop),
-            cell=self.read("cell", row, row + 1)[0],
-            pbc=self.read("pbc", row, row + 1)[0],
-            magmoms=self.read(MAGMOMS.name, atoms.start, atoms.stop),
-            weight=float(self.read("weight", row, row + 1)[0]),
-            head=self.heads[head] if (head := int(self.read("head", row, row + 1)[0])) >= 0 else None,
-            name=self.read("name", row, row + 1)[0].decode(),
-            **labels,
-        )
-
-    def neighbors(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Neighbour list of the structure in row ``row``: counts [N], senders [E], shifts [E,3], by receiver."""
-        atoms, edges = self.first_atom[row : row + 2], self.first_edge[row : row + 2]
-        start, stop = int(edges[0]), int(edges[1])
-        counts = self.read("neighbors", int(atoms[0]), int(atoms[1]))
-        return counts, self.read("senders", start, stop), self.read("shifts", start, stop)
-
-    def close(self) -> None:
-        """Gives the file back."""
-        os.close(self.descriptor)

@@ -23,14 +23,13 @@ from mmace.errors import UserError
 from mmace.fields import BRANCHES, MAGMOMS
 from mmace.graph import Graph
 from mmace.train.configuration import Configuration
-from mmace.train.heads import head_index
-from mmace.train.reading import check_elements
-from mmace.train.shard_format import ShardFile, ShardSummary, open_hdf5, read_summary, write_hdf5
+from mmace.train.shard_file import Record, ShardFile
+from mmace.train.shard_format import ShardSummary, open_hdf5, read_summary, write_hdf5
 
 INDEX = "index.h5"
 FORMAT = "mmace-shards"
 VERSION = 1
-OPEN_FILES = 64  # shards that are held open at a time
+OPEN_FILES = 256  # shards that are held open at a time
 
 
 def write_index(folder: Path, names: Sequence[str], r_max: float, settings: dict[str, Any]) -> None:
@@ -90,18 +89,19 @@ class ShardReader:
             self.energy, self.branch, self.head = file["energy"][:], file["branch"][:], file["head"][:]
             self.heads: list[str] = json.loads(file.attrs["heads"])
         self.first = np.concatenate([[0], np.cumsum([summary.count for summary in self.summaries])])
-        self._open: OrderedDict[int, ShardFile] = OrderedDict()
+        self._shards: dict[int, ShardFile] = {}
+        self._open: OrderedDict[int, None] = OrderedDict()  # those whose files are held open
 
     def shard(self, number: int) -> ShardFile:
-        """Shard ``number``, opened; the one that was used longest ago is closed for it."""
-        if number in self._open:
-            self._open.move_to_end(number)
-        else:
+        """Shard ``number``; of the files held open the one that was used longest ago is closed for it."""
+        if number not in self._shards:
             summary = self.summaries[number]
-            self._open[number] = ShardFile(self.folder / summary.name, summary)
-            if len(self._open) > OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
-        return self._open[number]
+            self._shards[number] = ShardFile(self.folder / summary.name, summary)
+        self._open[number] = None
+        self._open.move_to_end(number)
+        if len(self._open) > OPEN_FILES:
+            self._shards[self._open.popitem(last=False)[0]].close()
+        return self._shards[number]
 
     def place(self, index: int) -> tuple[ShardFile, int]:
         """The shard of structure ``index`` and its row there."""
@@ -185,15 +185,12 @@ class ShardedConfigurations(Sequence[Configuration]):
 
     def with_graph(
         self, index: int, elements: Sequence[str], dtype: torch.dtype, heads: Sequence[str] = ("default",)
-    ) -> tuple[Configuration, Graph]:
-        """One configuration, and its graph from the cached neighbour list as `mmace.build_graph` makes it.
-
-        Raises `UserError` for an element or a head that the model does not know.
-        """
+    ) -> tuple[Record, Graph]:
+        """What is known of one configuration, and its graph from the cached neighbour list, as `mmace.build_graph`
+        makes it. Raises `UserError` for an element or a head that the model does not know."""
         shard, row = self.reader.place(int(self.indices[index]))
-        configuration = shard.configuration(row)
-        head = head_index(configuration, heads)
-        return configuration, cached_graph(shard, row, configuration, elements, dtype, head)
+        record = shard.record(row)
+        return record, shard.graph(row, record, elements, dtype, heads)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -259,45 +256,3 @@ def check_cutoff(configurations: Sequence[Configuration], r_max: float) -> None:
             f"{folder}: its neighbour lists are for r_max {configurations.r_max:g} Å, the model asks for {r_max:g} Å; "
             f"set r_max to {configurations.r_max:g} or make shards with --r-max {r_max:g}"
         )
-
-
-def cached_graph(
-    shard: ShardFile,
-    row: int,
-    configuration: Configuration,
-    elements: Sequence[str],
-    dtype: torch.dtype,
-    head: int = 0,
-) -> Graph:
-    """The graph of a configuration from its neighbour list on disk; see `mmace.graph` for the padded layout."""
-    count = len(configuration)
-    neighbors, senders, shifts = shard.neighbors(row)
-    width = max(int(neighbors.max(initial=0)), 1)
-    real = np.arange(width) < neighbors[:, None]
-    padded_senders = np.repeat(np.arange(count)[:, None], width, axis=1)
-    padded_senders[real] = senders
-    padded_shifts = np.zeros((count, width, 3))
-    padded_shifts[real] = shifts
-    volume = abs(float(np.linalg.det(configuration.cell))) if configuration.pbc.all() else float("nan")
-    return Graph(
-        positions=torch.tensor(configuration.positions, dtype=dtype),
-        magmoms=torch.tensor(configuration.magmoms, dtype=dtype),
-        species=torch.from_numpy(_species(configuration, elements)),
-        cell=torch.tensor(configuration.cell, dtype=dtype).unsqueeze(0),
-        structure=torch.zeros(count, dtype=torch.int64),
-        num_atoms=torch.tensor([count]),
-        senders=torch.from_numpy(padded_senders),
-        shifts=torch.tensor(padded_shifts, dtype=dtype),
-        real=torch.from_numpy(real),
-        volume=torch.tensor([volume], dtype=dtype),
-        head=torch.tensor([head]),
-    )
-
-
-def _species(configuration: Configuration, elements: Sequence[str]) -> np.ndarray:
-    table = np.full(len(chemical_symbols), -1)
-    table[[atomic_numbers[symbol] for symbol in elements]] = np.arange(len(elements))
-    species = table[configuration.numbers]
-    if (species < 0).any():
-        check_elements([configuration], elements)
-    return species
