@@ -91,9 +91,7 @@ class EdgeBasis(nn.Module):
         return EdgeFeatures(lengths, cut, waves, tuple(geometry))
 
 
-def _program(
-    l_pos: int, num_moments: int, geometry: Sequence[np.ndarray]
-) -> tuple[Tensor, np.ndarray, list[int], int]:
+def _program(l_pos: int, num_moments: int, geometry: Sequence[np.ndarray]) -> tuple[Tensor, np.ndarray, list[int], int]:
     """Steps [S,3] "x[out] += c x[a] x[b]" and their c, the first register of each layer's G, and how many there are."""
     steps: list[tuple[int, int, int]] = []
     coefficients: list[float] = []
@@ -182,6 +180,7 @@ class _Edges:
         places = np.array([basis.first, basis.columns], dtype=np.int64).T.copy()
         shifts = graph.shifts.contiguous()
         count = len(basis.columns)
+
         def per_edge(tensors: Tensors | None, edges: slice) -> ctypes.Array[ctypes.c_void_p]:
             parts = [None if each is None else each[edges] for each in tensors] if tensors else [None] * (3 + count)
             later = pointers(*parts[3:])
@@ -192,7 +191,14 @@ class _Edges:
 
         def work(part: int, low: int, high: int) -> None:
             sizes = (ctypes.c_int64 * 8)(
-                high - low, width, low, basis.num_bessel, basis.num_moments, len(basis.coefficients), basis.registers, count
+                high - low,
+                width,
+                low,
+                basis.num_bessel,
+                basis.num_moments,
+                len(basis.coefficients),
+                basis.registers,
+                count,
             )
             edges = slice(low * width, high * width)
             problem = pointers(
@@ -218,5 +224,3 @@ class _Edges:
             )
 
         run_parts(work, nodes)
-
-

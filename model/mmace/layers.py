@@ -51,7 +51,7 @@ class ManyBodyProduct(nn.Module):
                         values = basis.coefficients[:, component, number]
                         used = np.flatnonzero(values)
                         if len(used):
-                            first, second, third = [*monomial, *[-1] * (3 - order)]
+                            first, second, third = (*monomial, -1, -1)[:3]
                             part[first, second, third] = [(start + int(h), float(values[h]) / norm) for h in used]
                 terms.append(sorted(part))
                 for term in terms[-1]:

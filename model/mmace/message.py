@@ -114,7 +114,9 @@ class _Sum:
         assert H is not None
         return [*edges, accumulators(H, self.senders.shape[0]) if wanted[3] else None]
 
-    def _run(self, mode: int, x: Tensors, v: Tensors, D: Tensor | None, A: Tensor | None, results: Sequence[Any]) -> None:
+    def _run(
+        self, mode: int, x: Tensors, v: Tensors, D: Tensor | None, A: Tensor | None, results: Sequence[Any]
+    ) -> None:
         G, P, Q, H = x
         assert G is not None and P is not None and H is not None
         owner = self.owner

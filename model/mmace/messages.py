@@ -98,7 +98,7 @@ class ElementMessage(_Message):
 
         A[i,m,k] = Σ_paths Σ_c W[path,c,k] Σ_Z h[Z,k] Σ_{j of element Z} G[ji,path,m] z[ji,c],
 
-    so that no tensor [edges, paths, channels] exists and the last, largest matrix product is one per atom, not per edge.
+    so that no tensor [edges, paths, channels] exists, and the largest matrix product is one per atom and not per edge.
     """
 
     def __init__(self, config: PotentialConfig, sources: Sequence[Irrep], generator: torch.Generator) -> None:
@@ -148,7 +148,7 @@ class ElementMessage(_Message):
 class FeatureMessage(_Message):
     """The message of a later layer: senders have features of their own [15, 16].
 
-        A[i,m,k] = Σ_j Σ_paths Σ_s G[ji,path,s,m] · P[ji,p,k] · K[ji,q,k] · h[j,s,k]
+    A[i,m,k] = Σ_j Σ_paths Σ_s G[ji,path,s,m] · P[ji,p,k] · K[ji,q,k] · h[j,s,k]
     """
 
     def __init__(self, config: PotentialConfig, sources: Sequence[Irrep], generator: torch.Generator) -> None:

@@ -60,7 +60,10 @@ class SparsePolynomial(nn.Module):
 
 def _nested(terms: list[list[Term]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The kernel's loops: outputs [O+1], outer groups [·,4], inner groups [·,4], last components."""
-    outputs, outer, inner, last = [0], [], [], []
+    outputs = [0]
+    outer: list[tuple[int, int, int, int]] = []
+    inner: list[tuple[int, int, int, int]] = []
+    last: list[int] = []
     for part in terms:
         if part != sorted(part):
             raise ValueError("terms of a polynomial must be sorted")
@@ -128,13 +131,9 @@ class _Polynomial:
         nodes, components, channels = a.shape
 
         def work(part: int, low: int, high: int) -> None:
-            sizes = (ctypes.c_int64 * 5)(
-                high - low, components, channels, self.outputs, self.polynomial.index.shape[0]
-            )
+            sizes = (ctypes.c_int64 * 5)(high - low, components, channels, self.outputs, self.polynomial.index.shape[0])
             rows = slice(low, high)
-            problem = pointers(
-                ctypes.addressof(sizes), *self.polynomial.nested, self.species[rows], a[rows], c
-            )
+            problem = pointers(ctypes.addressof(sizes), *self.polynomial.nested, self.species[rows], a[rows], c)
             g_part, va_part, out_part, da_part = (None if each is None else each[rows] for each in (g, va, out, da))
             derivatives = pointers(g_part, va_part, vc, out_part, da_part, None if dc is None else dc[part])
             call(ctypes.c_int64(mode), problem, derivatives)

@@ -18,7 +18,7 @@ from mmace.edges import EdgeBasis, EdgeFeatures
 from mmace.errors import UserError
 from mmace.graph import Graph
 from mmace.layers import ManyBodyProduct, OwnMoment
-from mmace.messages import ElementMessage, Features, FeatureMessage
+from mmace.messages import ElementMessage, FeatureMessage, Features
 from mmace.moments import MomentBasis
 from mmace.native.function import no_weight_gradients
 from mmace.one_body import OneBody, OneBodyCurve
@@ -40,8 +40,8 @@ class Layer(nn.Module):
         super().__init__()
         rules, channels, dtype = config.rules, config.channels, config.torch_dtype
         self.outputs = outputs
-        kind = FeatureMessage if residual else ElementMessage
-        self.message = kind(config, sources, generator)
+        self.message: ElementMessage | FeatureMessage
+        self.message = (FeatureMessage if residual else ElementMessage)(config, sources, generator)
         coupled = OwnMoment.needed(rules, outputs, config.l_mag) if rules.magnetic else outputs
         elements = len(config.elements)
         self.product = ManyBodyProduct(
@@ -118,11 +118,14 @@ class Potential(nn.Module):
         self.moments = MomentBasis(m_max, config.moment_wall, config.l_mag, config.num_chebyshev)
         self.layers = nn.ModuleList()
         self.readouts = nn.ModuleList()
+        geometry = []
         sources = [scalar]
         for number in range(config.num_layers):
             last = number == config.num_layers - 1
             outputs = [scalar] if last else config.hidden_irreps
-            self.layers.append(Layer(config, sources, outputs, residual=number > 0, generator=generator))
+            layer = Layer(config, sources, outputs, residual=number > 0, generator=generator)
+            self.layers.append(layer)
+            geometry.append(layer.message.geometry)
             sizes = [channels, config.readout_hidden] if last else [channels]
             self.readouts.append(MLP([*sizes, len(config.heads)], generator, dtype))
             sources = outputs
@@ -131,7 +134,7 @@ class Potential(nn.Module):
             config.l_pos,
             (config.l_mag + 1) ** 2 if config.rules.magnetic else 0,
             config.num_bessel,
-            [layer.message.geometry for layer in self.layers],
+            geometry,
             AgnesiTransform(config.elements, dtype) if config.distance_transform == "agnesi" else None,
             dtype,
         )

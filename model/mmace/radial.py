@@ -47,16 +47,17 @@ class AgnesiTransform(nn.Module):
 
 
 def bessel(distances: Tensor, cut: Tensor, r_max: float, count: int) -> Tensor:
-    """J(|r_ji|): c · sin(nπr/r_max)/r for n = 1..count, times the envelope [11].
+    """J(|r_ji|)/n: c/n · sin(nπr/r_max)/r for n = 1..count, times the envelope [11].
 
-    c = r_max sqrt(2/3) makes the mean square over the cutoff sphere one before the envelope: the radial networks, A and
-    the products of several A then all start with values below, but of the order of, one.
+    c = r_max sqrt(2/3) makes the mean square of the first over the cutoff sphere one before the envelope: the radial
+    networks, A and the products of several A then all start with values below, but of the order of, one. Dividing by n
+    leaves the span as it is and makes random weights start from smooth functions of r: a prior, as in `chebyshev`.
 
     ``distances`` [E] in Å or transformed, ``cut`` [E] envelope of the lengths → [E, count].
     """
     r = distances.unsqueeze(-1)
-    frequencies = torch.arange(1, count + 1, dtype=r.dtype, device=r.device) * (math.pi / r_max)
-    return math.sqrt(2.0 / 3.0) * r_max * torch.sin(frequencies * r) / r * cut.unsqueeze(-1)
+    n = torch.arange(1, count + 1, dtype=r.dtype, device=r.device)
+    return math.sqrt(2.0 / 3.0) * r_max * torch.sin(n * (math.pi / r_max) * r) / (n * r) * cut.unsqueeze(-1)
 
 
 def normal(generator: torch.Generator, dtype: torch.dtype, *shape: int) -> nn.Parameter:
@@ -71,9 +72,7 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: list[int], generator: torch.Generator, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(
-            normal(generator, dtype, a, b) for a, b in itertools.pairwise(sizes)
-        )
+        self.weights = nn.ParameterList(normal(generator, dtype, a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [M, inputs] → [M, outputs]."""

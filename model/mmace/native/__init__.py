@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEADERS = (Path(__file__).with_name("lanes.h"),)
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("edges.cpp", "moments.cpp", "message.cpp", "polynomial.cpp"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("edges.cpp", "moments.cpp", "message.cpp", "polynomial.cpp")
+)
 # No -ffast-math: linked into a shared library it switches the whole process to flush denormals to zero.
 FLAGS = (
     "-O3",

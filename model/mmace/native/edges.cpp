@@ -1,7 +1,7 @@
 // What an edge knows: its length, radial functions and everything angular, with derivatives.
 //
 // Per edge j -> i with vector v = r_j - r_i + shift . cell, length r, u = v/r:
-//   cut  = smooth envelope of r, J_n = c cut sin(n pi d/r_max)/d with the transformed distance d,
+//   cut  = smooth envelope of r, J_n = c cut sin(n pi d/r_max)/(n d) with the transformed distance d,
 //   G    = polynomials of cut Y_l(u) and of the sender's solid harmonics R_l(m_j).
 // The polynomials are a list of steps "x[out] += c x[a] x[b]" on numbered registers, which is as easy to run backwards.
 
@@ -203,7 +203,7 @@ class Pass {
         }
         const T factor = registers[CUT] * inverse(distance) * bessel_norm();
         for (int64_t n = 0; n < z.bessel; ++n) {
-            const V wanted = P::wanted(waves[n] * factor);
+            const V wanted = P::wanted(waves[n] * factor * (1 / F(n + 1)));
             for (int i = 0; i < count; ++i) written.bessel[(begin + i) * z.bessel + n] = wanted[i];
         }
         for (int64_t o = 0; o < z.outputs; ++o) {
@@ -241,13 +241,13 @@ class Pass {
             g[step.a] += by_a;
             g[step.b] += by_b;
         }
-        // radial functions: J_n = norm cut sin(n t)/d
+        // radial functions: J_n = norm cut sin(n t)/(n d)
         T by_distance = constant(0);
         const T inverse_distance = inverse(distance);
         const T factor = inverse_distance * bessel_norm();
         T cut_sum = constant(0), wave_sum = constant(0);
         for (int64_t n = 0; n < z.bessel; ++n) {
-            const T seed = read(given.bessel, z.bessel, n, count);
+            const T seed = read(given.bessel, z.bessel, n, count) * (1 / F(n + 1));
             cut_sum += seed * waves[n];
             wave_sum += seed * waves[z.bessel + n] * F((n + 1) * M_PI / p.constants->r_max);
         }

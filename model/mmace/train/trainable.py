@@ -1,7 +1,7 @@
 """Which weights a training moves: all, the last ones, or changes of low rank. The one place that selects them.
 
-Names of weights in a `Potential`: ``embedding``; ``layers.<t>.…`` with the radial networks ``message.radial_*``, the
-channel mixes ``product.mix``, ``mix`` and ``mix_own``, the products ``product.weights``, the own moment ``own.radial``;
+Names of weights in a `Potential`: ``embedding``; ``layers.<t>.…`` with the radial functions ``message.…``, the channel
+mixes ``product.mix``, ``mix`` and ``mix_own``, the products ``product.weights``, the own moment ``own.radial``;
 ``readouts.<t>.weights.<n>``.
 """
 

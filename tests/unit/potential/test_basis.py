@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+
 from mmace.edges import EdgeBasis
 from mmace.graph import build_graph
 from mmace.moments import MomentBasis

@@ -17,7 +17,7 @@ SMALL = {"r_max": 3.5, "hidden": "4x0e", "l_pos": 2, "correlation": 2, "num_bess
 
 def small_config(**changes) -> PotentialConfig:
     """Settings of a potential that takes milliseconds."""
-    return PotentialConfig(**{"elements": ["Fe", "Ni"], **SMALL, "radial_hidden": (16,), **changes})
+    return PotentialConfig(**{"elements": ["Fe", "Ni"], **SMALL, "radial_hidden": (16, 16), **changes})
 
 
 def random_structures(count: int, seed: int = 0) -> list[Configuration]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_energies_of_another_origin_are_said_and_shifted(tmp_path, teacher, shif
         configuration.energy += 40.0
     with caplog.at_level(logging.WARNING, logger="mmace"):
         finetune(teacher, quick(epochs=1), shifted, shifted, tmp_path / "keep")
-    assert any("differ from the model's by 19.9" in record.getMessage() for record in caplog.records)
+    assert any(re.search(r"differ from the model's by (19|20)\.", record.getMessage()) for record in caplog.records)
     config = quick(epochs=1, atomic_energies="shift", learning_rate=1e-9)
     model = finetune(teacher, config, shifted, shifted, tmp_path / "shift").model
     assert evaluate_configurations(model, shifted)["all"]["energy_rmse"] < 0.1
