@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something the user gave is wrong. The message names the file, the field and the mend, on one line."""
 
 
+class SaidElsewhere(UserError):
+    """Raised in the other processes of a run for what one of them reports: nobody need hear it twice."""
+
+
 def unknown_key_message(key: str, allowed: Iterable[str], where: str) -> str:
     """One line that names an unknown key and the nearest right one.
 

@@ -18,13 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mmace.errors import UserError
+from mmace.errors import SaidElsewhere, UserError
 
 TIMEOUT = timedelta(minutes=30)  # as long may one process read data while the others wait
-
-
-class FollowerStopped(UserError):
-    """Raised in the other processes for what rank 0 reports: nobody need hear it twice."""
 
 
 class Processes:
@@ -128,9 +124,8 @@ class Processes:
         if first is None:
             return
         said = self._text_of(first, str(problem) if problem is not None else "")
-        if not self.leads:
-            raise FollowerStopped(said) from problem
-        raise UserError(said) from problem
+        cause = problem and (problem.__cause__ or problem)
+        raise (UserError if self.leads else SaidElsewhere)(said) from cause
 
     def _first_rank(self, refused: bool) -> int | None:
         flags = np.zeros(self.count)

@@ -14,6 +14,7 @@ from mmace.errors import UserError
 from mmace.potential import Potential
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.distributed import join_processes
 from mmace.train.files import DISK_FULL, locked
 from mmace.train.gathered import Joined, has_energies
 from mmace.train.heads import by_head, with_heads_of_data
@@ -52,39 +53,34 @@ def train(
     end of the step, and the state is written before they take effect: KeyboardInterrupt then says where it stopped.
     ``tensorboard`` writes the same numbers into the folder tensorboard there.
 
+    Of the processes that torchrun has started, all call this with the same arguments and get the same result; the
+    first one writes and calls ``progress``. The data may be shards (`mmace.train.shards.open_shards`).
+
     Raises `UserError` for unknown elements, no energies, a folder that holds another run (unless ``overwrite``) or is
     in use, a full disk, a loss that is not finite.
     """
     config = training_config
     folder = Path(output_dir)
-    everything = Joined(train_configurations, valid_configurations)
-    potential_config = _potential_config(potential_config, initial_model, train_configurations, everything)
-    for part in everything.parts:
-        check_elements(part, potential_config.elements)
-        check_cutoff(part, potential_config.r_max)
-        by_head(part, potential_config.heads)  # refuses unknown heads
-    m_max = {element: potential_config.m_max_of(element) for element in potential_config.elements}
-    check_moments(everything, m_max)
-    if not has_energies(train_configurations):
-        raise UserError("training: no configuration has an energy; label at least one")
+    processes = join_processes(config.device)
     if not valid_configurations:
         logger.warning("no validation configurations: the training configurations take their place")
         valid_configurations = train_configurations
-    late = [stage.start for stage in config.stages if stage.start >= config.epochs]
-    if late:
-        logger.warning("stages: the one after %d epochs never begins: the training has %d", late[0], config.epochs)
-    if tensorboard:
-        require_tensorboard()
-    if config.atomic_energies == "shift" and initial_model is None:
-        raise UserError("training: atomic_energies is 'shift', which needs a model to start from; give least_squares")
-    settings = run_settings(potential_config, config, train_configurations, valid_configurations, initial_model)
+    with processes.together():
+        potential_config = _checked(
+            potential_config, config, train_configurations, valid_configurations, initial_model, tensorboard
+        )
+        settings = run_settings(potential_config, config, train_configurations, valid_configurations, initial_model)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(config.num_threads or threads)
-        with locked(folder):
-            claim_folder(folder, settings, overwrite)
-            run = Run(potential_config, config, train_configurations, valid_configurations, folder, initial_model)
-            if not (tensorboard and run.processes.leads):
+        with contextlib.ExitStack() as held:
+            with processes.together():
+                if processes.leads:  # the one process that writes
+                    held.enter_context(locked(folder))
+                    claim_folder(folder, settings, overwrite)
+            data = (train_configurations, valid_configurations)
+            run = Run(potential_config, config, *data, folder, initial_model, processes)
+            if not tensorboard or not processes.leads:
                 return run.finish(progress)
             with contextlib.closing(TensorBoardLog(folder, run.state.history)) as log:
                 return run.finish(both(log, progress))
@@ -101,6 +97,35 @@ def train(
         raise
     finally:
         torch.set_num_threads(threads)
+
+
+def _checked(
+    potential_config: PotentialConfig | None,
+    config: TrainingConfig,
+    train_configurations: Sequence[Configuration],
+    valid_configurations: Sequence[Configuration],
+    initial_model: Potential | None,
+    tensorboard: bool,
+) -> PotentialConfig:
+    """The potential's settings, completed from the data. Raises `UserError` for what cannot be trained."""
+    everything = Joined(train_configurations, valid_configurations)
+    potential_config = _potential_config(potential_config, initial_model, train_configurations, everything)
+    for part in everything.parts:
+        check_elements(part, potential_config.elements)
+        check_cutoff(part, potential_config.r_max)
+        by_head(part, potential_config.heads)  # refuses unknown heads
+    m_max = {element: potential_config.m_max_of(element) for element in potential_config.elements}
+    check_moments(everything, m_max)
+    if not has_energies(train_configurations):
+        raise UserError("training: no configuration has an energy; label at least one")
+    late = [stage.start for stage in config.stages if stage.start >= config.epochs]
+    if late:
+        logger.warning("stages: the one after %d epochs never begins: the training has %d", late[0], config.epochs)
+    if tensorboard:
+        require_tensorboard()
+    if config.atomic_energies == "shift" and initial_model is None:
+        raise UserError("training: atomic_energies is 'shift', which needs a model to start from; give least_squares")
+    return potential_config
 
 
 def _potential_config(

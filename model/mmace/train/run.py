@@ -67,29 +67,19 @@ class Run:
     ) -> None:
         self.config, self.folder = config, folder
         self.processes = processes or Processes(0, 1, torch.device("cpu"))
-        elements, r_max, dtype = potential_config.elements, potential_config.r_max, potential_config.torch_dtype
-        heads = potential_config.heads
-        self.singles = prepare(train_configurations, elements, r_max, dtype, heads)
-        self.sizes = sizes_of(self.singles)
-        prepared = prepare(valid_configurations, elements, r_max, dtype, heads)
-        self.valid = ValidationBatches(prepared, config, self.processes)
-        if initial_model is None:
-            self.model = Potential(potential_config)
-            initialise(self.model, train_configurations, self.singles, config)
-        else:
-            self.model = copy.deepcopy(initial_model).cpu()
-            if config.atomic_energies is not None:
-                shift = config.atomic_energies == "shift"  # of whole energies
-                left = train_configurations if shift else without_one_body(self.model, train_configurations)
-                set_atomic_energies(self.model, config.atomic_energies, left)
-            warn_of_rounding(self.model, train_configurations)
+        with self.processes.together():  # what one of them cannot read, none goes on with
+            self._prepare(potential_config, train_configurations, valid_configurations)
+            self.model = self._start_model(potential_config, train_configurations, initial_model)
         self.processes.share_weights(self.model)
         self.model.to(self.processes.device)
         self.trainable = Trainable(self.model, config.trainable, config.rank, config.seed)
         self.average = MovingAverage(self.trainable, config.ema_decay)
         self.optimiser = self._new_optimiser()
-        written = self.processes.share_bytes(read_state(folder) if self.processes.leads else None)
-        state = None if written is None else state_from(written, folder / STATE)
+        with self.processes.together():
+            written = read_state(folder) if self.processes.leads else None
+        written = self.processes.share_bytes(written)
+        with self.processes.together():
+            state = None if written is None else state_from(written, folder / STATE)
         self.continued = state is not None
         self.state = state or TrainingState()
         self.best: dict[str, torch.Tensor] = _copy(self.average.model)
@@ -102,6 +92,32 @@ class Run:
             state.steps_done = state.epoch * self.steps + state.step
         self.started = time.monotonic() - self.state.seconds
         self.written = time.monotonic()
+
+    def _prepare(
+        self, potential: PotentialConfig, training: Sequence[Configuration], validation: Sequence[Configuration]
+    ) -> None:
+        """Graphs and labels, at once or, from shards, when they are needed."""
+        settings = (potential.elements, potential.r_max, potential.torch_dtype, potential.heads)
+        self.singles = prepare(training, *settings)
+        self.sizes = sizes_of(self.singles)
+        self.valid = ValidationBatches(prepare(validation, *settings), self.config, self.processes)
+
+    def _start_model(
+        self, potential: PotentialConfig, configurations: Sequence[Configuration], initial_model: Potential | None
+    ) -> Potential:
+        """A new model with what it takes from its data, or a copy of ``initial_model``."""
+        config = self.config
+        if initial_model is None:
+            model = Potential(potential)
+            initialise(model, configurations, self.singles, config)
+            return model
+        model = copy.deepcopy(initial_model).cpu()
+        if config.atomic_energies is not None:
+            shift = config.atomic_energies == "shift"  # of whole energies
+            left = configurations if shift else without_one_body(model, configurations)
+            set_atomic_energies(model, config.atomic_energies, left)
+        warn_of_rounding(model, configurations)
+        return model
 
     def finish(self, progress: ProgressCallback | None) -> TrainingResult:
         """Runs what is left of the training and writes the checkpoint."""
