@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import typer
 from mmace.errors import SaidElsewhere, UserError
 
 USER_ERROR = 2  # exit code
+PATIENCE = 10.0  # seconds; torchrun ends all processes when the first one fails: let that be the one that tells why
 
 
 def follows() -> bool:
@@ -37,11 +39,13 @@ def said_once(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except SaidElsewhere:
+            time.sleep(PATIENCE)
             raise typer.Exit(USER_ERROR) from None
         except UserError:
             first_here = os.environ.get("LOCAL_RANK", "0") == "0"  # another machine may have other files
             if dist.is_initialized() or first_here:  # its own trouble, which nobody else tells of
                 raise
+            time.sleep(PATIENCE)
             raise typer.Exit(USER_ERROR) from None
 
     return run

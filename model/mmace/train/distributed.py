@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
@@ -189,7 +190,7 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch has no kind of its own for it on every backend
-        reason = " ".join(str(error).split())[:160]
+        reason = re.sub(r"^\[[^]]*\] *", "", " ".join(str(error).split())).split(". ")[0][:100]
         raise UserError(
             f"training: another process of this run does not answer ({reason}); "
             f"start the same command again: it goes on from the last written state"

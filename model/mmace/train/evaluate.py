@@ -159,8 +159,9 @@ def moment_rotation_error(
     for start in range(0, len(magnetic), batch_size):
         chunk = magnetic[start : start + batch_size]
         graph = _graph(chunk, model)
-        turn = torch.tensor(random_rotations(generator, len(chunk)), dtype=dtype)
-        stay = torch.eye(3, dtype=dtype).expand(len(chunk), 3, 3)
+        device = graph.positions.device
+        turn = torch.tensor(random_rotations(generator, len(chunk)), dtype=dtype, device=device)
+        stay = torch.eye(3, dtype=dtype, device=device).expand(len(chunk), 3, 3)
         both = collate([graph, graph.rotated(stay, turn)])
         energies = _array(model(both, forces=False, stress=False, magnetic_forces=False)["energy"])
         sizes = np.array([len(configuration) for configuration in chunk])
@@ -197,7 +198,7 @@ def _graph(configurations: Sequence[Configuration], model: Potential) -> Graph:
             )
             for configuration in configurations
         ]
-    )
+    ).to(device=next(model.parameters()).device)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

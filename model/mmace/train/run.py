@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mmace.train.interrupt import DeferredSignals
 from mmace.train.loss import batch_loss
 from mmace.train.one_body import without_one_body
 from mmace.train.optimise import MovingAverage
+from mmace.train.prefetch import prefetched
 from mmace.train.sampling import epoch_batches
 from mmace.train.stages import stage_at, stage_weights
 from mmace.train.state import METRICS, MODEL, STATE, TrainingState, read_state, save_state, state_from
@@ -201,8 +202,7 @@ class Run:
         state, config = self.state, self.config
         self._enter_stage()
         rate = self._learning_rate()
-        mine = {"rank": self.processes.rank, "processes": self.processes.count}
-        for batch in training_batches(self.singles, config, state.epoch, state.step, plan=self.plan, **mine):
+        for batch in self._batches():
             rate = self._learning_rate()
             state.loss_sum += self._step(batch.to(self.processes.device), rate)
             state.step += 1
@@ -219,6 +219,20 @@ class Run:
         due = state.epoch == 1 or state.epoch % config.checkpoint_every == 0
         if due or time.monotonic() - self.written > config.checkpoint_seconds:
             self._write()
+
+    def _batches(self) -> Iterator[Batch]:
+        """This process's share of the rest of the epoch."""
+        state, processes = self.state, self.processes
+        batches = training_batches(
+            self.singles,
+            self.config,
+            state.epoch,
+            state.step,
+            plan=self.plan,
+            rank=processes.rank,
+            processes=processes.count,
+        )
+        return batches if processes.device.type == "cpu" else prefetched(batches)
 
     def _write_and_stop_if(self, signals: DeferredSignals) -> None:
         """Writes the state if a signal has come, then lets the signal end the run."""
