@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, products, symmetric_product
 from mmace.messages import Features
 from mmace.polynomial import SparsePolynomial, Term
-from mmace.radial import MLP, normal
+from mmace.radial import MLP, linear, normal
 
 
 class ManyBodyProduct(nn.Module):
@@ -69,7 +69,7 @@ class ManyBodyProduct(nn.Module):
         """``a``: the blocks of A one after the other [N, C, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
         norm = 1.0 / math.sqrt(a.shape[-1])
         blocks = a.split([irrep.dim for irrep in self.blocks], dim=1)
-        mixed = torch.cat([block @ (w * norm) for block, w in zip(blocks, self.mix, strict=True)], dim=1)
+        mixed = torch.cat([linear(block, w * norm) for block, w in zip(blocks, self.mix, strict=True)], dim=1)
         out = self.polynomial(mixed, torch.matmul(self.coupling, self.weights), species)
         return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))
 
@@ -121,13 +121,16 @@ class OwnMoment(nn.Module):
 
     def forward(self, features: Features, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Features:
         """μ as {irrep: [N, dim, K]}, ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ as {irrep: [N, dim, K]}."""
-        element = nn.functional.one_hot(species, self.num_elements).to(chebyshev.dtype)
-        radial = self.radial(torch.cat([chebyshev, element], dim=1))
-        weights = radial.reshape(-1, len(self.paths), self.channels).unbind(1)
+        # the first layer of the network of T ⊕ element (one hot): a product, and a row per element
+        first = self.radial.weights[0] / math.sqrt(self.radial.weights[0].shape[0])
+        of_moment, of_element = first.split([chebyshev.shape[1], self.num_elements])
+        hidden = torch.addmm(of_element.index_select(0, species), chebyshev, of_moment)
+        weights = self.radial.after_first(hidden).reshape(-1, len(self.paths), self.channels).unbind(1)
         out: Features = {}
         for number, (degree, source, target) in enumerate(self.paths):
             moment = solid[:, degree**2 : (degree + 1) ** 2]
-            matrix = torch.einsum("na,abc->nbc", moment, getattr(self, f"coupling_{number}"))
+            coupling = getattr(self, f"coupling_{number}")  # [a, b, c]
+            matrix = (moment @ coupling.flatten(1)).reshape(-1, *coupling.shape[1:])
             value = torch.bmm(matrix.transpose(1, 2), features[source]) * weights[number].unsqueeze(1)
             out[target] = out[target] + value if target in out else value
         return out

@@ -134,7 +134,7 @@ class ElementMessage(_Message):
         )
         scale = 1.0 / math.sqrt(self.width)
         blocks = [
-            part.reshape(-1, irrep.dim, weight.shape[0]) @ (weight * scale)
+            (part.reshape(-1, weight.shape[0]) @ (weight * scale)).reshape(-1, irrep.dim, self.channels)
             for part, irrep, weight in zip(parts, self.blocks, self.weights, strict=True)
         ]
         message = torch.cat(blocks, dim=1)  # [N·slots, C, K]

@@ -117,6 +117,8 @@ class OneBody(nn.Module):
 
     def forward(self, squares: Tensor, species: Tensor) -> Tensor:
         """``squares`` |m|² [N] μB², ``species`` [N] → energies [N], eV."""
+        if not bool(self.coefficients.any()):
+            return torch.zeros_like(squares)
         width = self.width[species]
         end = width * PIECES
         inside = torch.minimum(squares, end)
