@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, products, symmetric_product
 from mmace.messages import Features
 from mmace.polynomial import SparsePolynomial, Term
-from mmace.radial import MLP, linear, normal
+from mmace.radial import MLP, normal
 
 
 class ManyBodyProduct(nn.Module):
     """μ_i: products of A up to the correlation order, coupled and mixed per element [19, 20]."""
 
     coupling: Tensor  # [T, H] from couplings to the terms of the polynomials
+    block_of_row: Tensor
 
     def __init__(
         self,
@@ -35,7 +36,9 @@ class ManyBodyProduct(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks, self.outputs = tuple(blocks), tuple(outputs)
-        self.mix = nn.ParameterList(normal(generator, dtype, channels, channels) for _ in blocks)
+        self.mix = normal(generator, dtype, len(blocks), channels, channels)
+        block_of_row = [number for number, block in enumerate(blocks) for _ in range(block.dim)]
+        self.register_buffer("block_of_row", torch.tensor(block_of_row), persistent=False)
         # Columns of `coupling` are all (output irrep, order, coupling); rows are all (output component, monomial).
         terms: list[list[Term]] = []
         entries: list[tuple[int, int, float]] = []
@@ -66,10 +69,8 @@ class ManyBodyProduct(nn.Module):
         self.weights = normal(generator, dtype, num_elements, column, channels)
 
     def forward(self, a: Tensor, species: Tensor) -> Features:
-        """``a``: the blocks of A one after the other [N, C, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
-        norm = 1.0 / math.sqrt(a.shape[-1])
-        blocks = a.split([irrep.dim for irrep in self.blocks], dim=1)
-        mixed = torch.cat([linear(block, w * norm) for block, w in zip(blocks, self.mix, strict=True)], dim=1)
+        """``a``: the blocks of A one after the other [C, N, K], over √K; ``species`` [N] → {irrep: [N, dim, K]}."""
+        mixed = torch.bmm(a, self.mix.index_select(0, self.block_of_row))
         out = self.polynomial(mixed, torch.matmul(self.coupling, self.weights), species)
         return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))
 
