@@ -67,12 +67,29 @@ class ManyBodyProduct(nn.Module):
             matrix[i, j] = value
         self.register_buffer("coupling", matrix, persistent=False)
         self.weights = normal(generator, dtype, num_elements, column, channels)
+        self._kept: tuple[tuple, Tensor] | None = None
 
     def forward(self, a: Tensor, species: Tensor) -> Features:
         """``a``: the blocks of A one after the other [C, N, K], over √K; ``species`` [N] → {irrep: [N, dim, K]}."""
         mixed = torch.bmm(a, self.mix.index_select(0, self.block_of_row))
-        out = self.polynomial(mixed, torch.matmul(self.coupling, self.weights), species)
+        if self.weights.shape[0] > 1:  # only of the elements that are there
+            kinds, species = torch.unique(species, return_inverse=True)
+            terms = self._terms(tuple(kinds.tolist()))
+        else:
+            terms = self._terms((0,))
+        out = self.polynomial(mixed, terms, species)
         return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))
+
+    def _terms(self, kinds: tuple[int, ...]) -> Tensor:
+        """Coefficients of the polynomials [len(kinds), T, K] of these elements; kept while weights are not trained."""
+        weights = self.weights
+        key = (kinds, weights.data_ptr(), weights._version)
+        if not weights.requires_grad and self._kept is not None and self._kept[0] == key:
+            return self._kept[1]
+        chosen = weights if len(kinds) == weights.shape[0] else weights[list(kinds)]
+        terms = torch.stack([self.coupling @ of_element for of_element in chosen])
+        self._kept = None if weights.requires_grad else (key, terms)
+        return terms
 
 
 class OwnMoment(nn.Module):

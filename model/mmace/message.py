@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmace.native import accumulators, kernel, library, pointers, run_parts, total
+from mmace.native import accumulators, cut, kernel, library, pointers, run_parts, total
 from mmace.native.function import Tensors, apply
 
 
@@ -139,7 +139,7 @@ class _Sum:
             edges = slice(low * width, high * width)
 
             def per_edge(tensors: Sequence[Any]) -> list[Tensor | None]:
-                return [None if each is None else each[edges] for each in tensors[:3]]
+                return [None if each is None else cut(each, edges) for each in tensors[:3]]
 
             problem = pointers(
                 ctypes.addressof(sizes),
