@@ -51,11 +51,13 @@ class EdgeBasis(nn.Module):
         super().__init__()
         self.r_max, self.num_bessel, self.num_moments = r_max, num_bessel, num_moments
         self.harmonics = SolidHarmonics(l_pos, dtype)
-        self.transform = transform
+        self.transform: AgnesiTransform | None = transform
         for number, constant in enumerate(geometry):
             self.register_buffer(f"geometry_{number}", torch.tensor(constant, dtype=dtype), persistent=False)
         self.columns = [constant.shape[1] for constant in geometry]
-        self.steps, self.coefficients, self.first, self.registers = _program(l_pos, self.num_moments, geometry)
+        self.steps, coefficients, first, self.registers = _program(l_pos, self.num_moments, geometry)
+        self.coefficients = {kind: torch.tensor(coefficients, dtype=kind) for kind in (torch.float32, torch.float64)}
+        self.places = torch.tensor(list(zip(first, self.columns, strict=True)), dtype=torch.int64)
 
     def forward(self, graph: Graph, positions: Tensor, cell: Tensor, moments: Tensor | None) -> EdgeFeatures:
         """``positions`` [N,3] and ``cell`` [S,3,3], Å; ``moments`` R [N, (l_mag+1)²], None without moments."""
@@ -176,7 +178,8 @@ class _Edges:
         nodes, width = graph.senders.shape
         call = kernel("edges", positions)
         real = ctypes.c_float if positions.dtype == torch.float32 else ctypes.c_double
-        transform = basis.transform
+        transform: AgnesiTransform | None = basis.transform  # type: ignore[assignment]  # torch types modules loosely
+        radii = None if transform is None else transform.radii
         constants = (real * 4)(basis.r_max, AgnesiTransform.A, AgnesiTransform.Q, AgnesiTransform.P)
         coefficients = basis.coefficients[positions.dtype]
         shifts = graph.shifts.contiguous()
@@ -212,7 +215,7 @@ class _Edges:
                 graph.species,
                 cut(graph.real, nodes_here),
                 cut(shifts, nodes_here),
-                transform.radii if transform is not None else None,
+                radii,
                 basis.steps,
                 coefficients,
                 basis.places,

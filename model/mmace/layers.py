@@ -48,7 +48,7 @@ class ManyBodyProduct(nn.Module):
             starts = np.cumsum([column] + [basis.coefficients.shape[0] for basis in bases])
             for component in range(out.dim):
                 part: dict[Term, list[tuple[int, float]]] = {}
-                for order, (basis, start) in enumerate(zip(bases, starts, strict=False), start=1):
+                for basis, start in zip(bases, starts, strict=False):
                     norm = math.sqrt(max(basis.coefficients.shape[0], 1))
                     for number, monomial in enumerate(basis.monomials.tolist()):
                         values = basis.coefficients[:, component, number]

@@ -112,7 +112,9 @@ class ElementMessage(_Message):
         super().__init__(config, sources, generator)
         # columns of G: all components of all paths, in the order of A
         width, channels = config.radial_hidden[-1], config.channels
-        columns, path_of_column, component_of_column = [], [], []
+        columns: list[np.ndarray] = []
+        path_of_column: list[int] = []
+        component_of_column: list[int] = []
         start = 0
         for target, count in self.per_target.items():
             for number, path in enumerate(self.paths):
