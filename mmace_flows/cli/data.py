@@ -1,4 +1,4 @@
-"""`mmace data`: check, describe, convert and split labelled structures before a training."""
+"""`mmace data`: check, describe, convert, split and shard labelled structures before a training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmace_flows.cli.data_shard import shard_command
 from mmace_flows.cli.data_source import iterate_source, read_options, reading_progress
 from mmace_flows.cli.learning_output import output_console, print_json
 from mmace_flows.cli.learning_settings import parsed_keys
@@ -43,12 +44,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 def register(app: typer.Typer) -> None:
     """Adds the group `data` to ``app``."""
     group = typer.Typer(
-        help="Check, describe, convert and split labelled structures.", no_args_is_help=True, rich_markup_mode=None
+        help="Check, describe, convert, split and shard labelled structures.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
     )
     group.command("check")(check_command)
     group.command("stats")(stats_command)
     group.command("convert")(convert_command)
     group.command("split")(split_command)
+    group.command("shard")(shard_command)
     app.add_typer(group, name="data")
 
 

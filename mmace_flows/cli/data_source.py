@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,15 @@ def iterate_source(source: str | Path, options: ReadOptions, **more: Any) -> Ite
     yield from iterate(source, options, **more)
 
 
-def read_source(source: str | Path, options: ReadOptions, console: Any) -> list[Configuration]:
-    """All configurations of a file or of the store, with progress where it takes long. Raises `UserError`."""
+def read_source(source: str | Path, options: ReadOptions, console: Any) -> Sequence[Configuration]:
+    """All configurations of a file or of the store, with progress where it takes long; shards stay on disk.
+
+    Raises `UserError`."""
+    if Path(source).is_dir():
+        from mmace.train.shards import is_shard_folder, open_shards
+
+        if is_shard_folder(Path(source)):
+            return open_shards(source)
     with reading_progress(console) as progress:
         if str(source).startswith(STORE):
             return list(iterate_source(source, options, progress=progress(Path(source))))

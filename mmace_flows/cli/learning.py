@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mmace_flows.cli.learning_output import UNITS, errors_table, nested, output_console, print_json
+from mmace_flows.cli.learning_processes import follows, said_once
 from mmace_flows.cli.learning_sections import ONLY_FINETUNE
 from mmace_flows.cli.learning_settings import (
     checkpoint_file,
@@ -36,22 +37,29 @@ TensorBoard = Annotated[
     bool | None,
     typer.Option("--tensorboard/--no-tensorboard", help="training curves for TensorBoard in the run's folder"),
 ]
+EdgesPerBatch = Annotated[
+    int | None, typer.Option(help="fill batches up to this many places for neighbours instead of by structures")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto [default: auto]")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands `train` and `evaluate` to ``app``."""
-    app.command("train")(train_command)
+    app.command("train")(said_once(train_command))
     app.command("evaluate")(evaluate_command)
 
 
 def train_command(
     config_file: ConfigFile = None,
-    data: Annotated[Path | None, typer.Option(help="labelled structures: a file, or store:CAMPAIGN[/train]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="labelled structures: a file, shards, or store:CAMPAIGN[/train]")
+    ] = None,
     valid: Annotated[Path | None, typer.Option(help="validation structures; default: a tenth of the data")] = None,
     output: Annotated[Path | None, typer.Option(help=f"folder of the run [default: {DEFAULT_OUTPUT}]")] = None,
     model_from: Annotated[Path | None, typer.Option(help="checkpoint to start from (fine-tuning)")] = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
     batch_size: Annotated[int | None, typer.Option(help="structures per step")] = None,
+    edges_per_batch: EdgesPerBatch = None,
     learning_rate: Annotated[float | None, typer.Option(help="at the start; 0.0005 is right for fine-tuning")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="stop after this time")] = None,
     symmetry: Annotated[str | None, typer.Option(help="soc, nonsoc, paper or none")] = None,
@@ -65,6 +73,7 @@ def train_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="of weights, order and split")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    device: Device = None,
     one_body: Annotated[Path | None, typer.Option(help="E0_mag(|m|) from `mmace fit-one-body`, JSON")] = None,
     atomic_energies: Annotated[
         str | None, typer.Option(help="E0: least_squares, isolated_atoms or shift [default: least_squares]")
@@ -106,12 +115,14 @@ def train_command(
     options = {
         "epochs": epochs,
         "batch_size": batch_size,
+        "edges_per_batch": edges_per_batch,
         "learning_rate": learning_rate,
         "max_seconds": max_seconds,
         "rotate_moments": rotate_moments,
         "atomic_energies": atomic_energies,
         "seed": seed,
         "num_threads": threads,
+        "device": device,
     }
     given |= {name: value for name, value in options.items() if value is not None}
     curves = one_body or path_of(settings, "one_body", config_file)
@@ -126,7 +137,7 @@ def train_command(
     drawn = settings.get("bootstrap", False) if bootstrap is None else bootstrap
     if drawn and members == 1:
         raise UserError(f"{where}: bootstrap draws a sample for each member of a committee; give --committee N")
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=follows())
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
     reading = data_options(settings, key, format_name, elements, zero_moments)
     sets = read_sets("train", settings, config_file, data, valid, reading, training.seed, console)
@@ -138,6 +149,8 @@ def train_command(
         potential = model_config({**initial.config.to_dict(), **model_settings}, where)
     else:
         model_settings.setdefault("elements", sets.elements)
+        if sets.r_max is not None:
+            model_settings.setdefault("r_max", sets.r_max)
         model_settings.setdefault("seed", training.seed)
         potential = model_config(model_settings, where)
     sets.set_moment_rotation(training, given, potential.symmetry, console)

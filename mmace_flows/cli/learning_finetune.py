@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmace.errors import UserError, unknown_key_message
-from mmace_flows.cli.learning import Elements, FormatName, Keys, TensorBoard, ZeroMoments
+from mmace_flows.cli.learning import Device, EdgesPerBatch, Elements, FormatName, Keys, TensorBoard, ZeroMoments
+from mmace_flows.cli.learning_processes import follows, said_once
 from mmace_flows.cli.learning_sections import ONLY_TRAIN
 from mmace_flows.cli.learning_settings import checkpoint_file, data_options, path_of, read_settings, training_config
 
@@ -22,7 +23,7 @@ FROZEN = {"none": "all", "all-but-last": "last"}  # what --freeze means as --tra
 
 def register(app: typer.Typer) -> None:
     """Adds the command `finetune` to ``app``."""
-    app.command("finetune")(finetune_command)
+    app.command("finetune")(said_once(finetune_command))
 
 
 def finetune_command(
@@ -54,6 +55,7 @@ def finetune_command(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
     batch_size: Annotated[int | None, typer.Option(help="structures per step")] = None,
+    edges_per_batch: EdgesPerBatch = None,
     learning_rate: Annotated[float | None, typer.Option(help="at the start [default: 0.0005]")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="stop after this time")] = None,
     rotate_moments: Annotated[
@@ -65,6 +67,7 @@ def finetune_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="of order, split and low-rank matrices")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    device: Device = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="parity and learning curve as PNG")] = True,
     tensorboard: TensorBoard = None,
     key: Keys = None,
@@ -92,6 +95,7 @@ def finetune_command(
     options = {
         "epochs": epochs,
         "batch_size": batch_size,
+        "edges_per_batch": edges_per_batch,
         "learning_rate": learning_rate,
         "max_seconds": max_seconds,
         "rotate_moments": rotate_moments,
@@ -100,12 +104,13 @@ def finetune_command(
         "rank": rank,
         "seed": seed,
         "num_threads": threads,
+        "device": device,
     }
     given = {**(settings.get("training") or {}), **{k: value for k, value in options.items() if value is not None}}
     training = training_config(given, str(config or "options"), finetune=True)
     head = head or settings.get("head")
     weight = settings.get("replay_weight", REPLAY_WEIGHT) if replay_weight is None else replay_weight
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=follows())
     initial = load(checkpoint_file(model))
     reading = data_options(settings, key, format_name, elements, zero_moments)
     sets = read_sets("finetune", settings, config, data, valid, reading, training.seed, console)

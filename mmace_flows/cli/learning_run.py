@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from mmace_flows.cli.learning_output import (
     print_json,
     with_progress,
 )
+from mmace_flows.cli.learning_processes import follows
 from mmace_flows.cli.learning_settings import check_fraction, path_of
 
 if TYPE_CHECKING:  # torch and rich take seconds to import; `mmace --help` must not wait for them
@@ -31,20 +32,26 @@ VALID_FRACTION = 0.1
 class DataSets:
     """Configurations to train on and to validate."""
 
-    training: list[Configuration]
-    validation: list[Configuration]
+    training: Sequence[Configuration]
+    validation: Sequence[Configuration]
 
     @property
     def elements(self) -> list[str]:
         """Chemical symbols by atomic number."""
-        from ase.data import chemical_symbols
+        from mmace.train.gathered import Joined, elements_of
 
-        everything = [*self.training, *self.validation]
-        return [chemical_symbols[z] for z in sorted({int(z) for c in everything for z in c.numbers})]
+        return elements_of(Joined(self.training, self.validation))
+
+    @property
+    def r_max(self) -> float | None:
+        """Cutoff radius of the neighbour lists where the training data are shards, Å."""
+        return getattr(self.training, "r_max", None)
 
     def set_moment_rotation(self, training: TrainingConfig, given: dict[str, Any], symmetry: str, console: Any) -> None:
         """Collinear data and a model with spin–orbit coupling: moments turned at random, unless somebody decided."""
-        collinear = all(c.branch != "non-collinear" for c in [*self.training, *self.validation])
+        from mmace.train.gathered import Joined, is_collinear
+
+        collinear = is_collinear(Joined(self.training, self.validation))
         if "rotate_moments" not in given and symmetry in ("soc", "paper") and collinear:
             training.rotate_moments = True
             say(
@@ -104,7 +111,6 @@ def read_sets(
     console: Any,
 ) -> DataSets:
     """Reads training and validation data, or splits the data, and says what is in them. Raises `UserError`."""
-    from mmace.data.check import check_configurations
     from mmace_flows.cli.data_source import read_source
 
     where = str(config_file or "options")
@@ -119,7 +125,7 @@ def read_sets(
         sets = DataSets(configurations, read_source(valid, reading, console))
     else:
         sets = _split(configurations, fraction, seed, command)
-    for line in check_configurations([*sets.training, *sets.validation]).short_lines():
+    for line in _description(sets):
         say(console, line)
     return sets
 
@@ -139,6 +145,8 @@ def run_training(
         return train(*arguments, progress, overwrite=job.overwrite, tensorboard=job.tensorboard)
 
     result = with_progress(run or plain, job.training, console)
+    if follows():
+        return
     if job.plots and not result.was_finished:
         _plots(result, sets)
     predictions = predict(result.model, sets.validation)
@@ -178,7 +186,7 @@ def run_committee(job: TrainingJob, members: int, bootstrap: bool, console: Any)
     def one(number: int, run: Callable[[Any], TrainingResult]) -> TrainingResult:
         say(console, f"member-{number}, {number + 1} of {members}")
         result = with_progress(run, job.training, console)
-        if job.plots and not result.was_finished:
+        if job.plots and not result.was_finished and not follows():
             _plots(result, job.sets)
         return result
 
@@ -195,6 +203,8 @@ def run_committee(job: TrainingJob, members: int, bootstrap: bool, console: Any)
         tensorboard=job.tensorboard,
         runner=one,
     )
+    if follows():
+        return
     if job.as_json:
         print_json({"folder": str(job.folder), "units": UNITS, **committee.summary})
         return
@@ -219,15 +229,33 @@ def _plots(result: TrainingResult, sets: DataSets) -> None:
     training_plots(result.model, sets.training, sets.validation, result.history, result.checkpoint.parent)
 
 
-def _split(configurations: list[Configuration], fraction: float, seed: int, command: str) -> DataSets:
+def _description(sets: DataSets) -> list[str]:
+    """What is in the data, a few lines. Raises `UserError` for problems; shards were checked when they were made."""
+    from mmace.data.check import check_configurations
+    from mmace.train.shards import ShardedConfigurations
+
+    lines: list[str] = []
+    read: list[Configuration] = []
+    for part in (sets.training, sets.validation):
+        if isinstance(part, ShardedConfigurations):
+            branches = ", ".join(f"{name} {count}" for name, count in part.branches.items() if count)
+            lines.append(f"{len(part)} configurations, {part.atoms.sum()} atoms in shards; {branches}")
+        else:
+            read.extend(part)
+    return lines + (check_configurations(read).short_lines() if read else [])
+
+
+def _split(configurations: Sequence[Configuration], fraction: float, seed: int, command: str) -> DataSets:
     """Training and validation part; at least one each, the order within a part as in the file."""
     import numpy as np
+
+    from mmace.train.gathered import picked
 
     if len(configurations) < 2:
         raise UserError(f"{command}: one configuration cannot be split into training and validation; give --valid FILE")
     count = min(max(1, round(fraction * len(configurations))), len(configurations) - 1)
     chosen = set(np.random.default_rng([seed, 2]).permutation(len(configurations))[:count].tolist())
     return DataSets(
-        [c for index, c in enumerate(configurations) if index not in chosen],
-        [c for index, c in enumerate(configurations) if index in chosen],
+        picked(configurations, [index for index in range(len(configurations)) if index not in chosen]),
+        picked(configurations, sorted(chosen)),
     )

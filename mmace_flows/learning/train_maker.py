@@ -139,7 +139,7 @@ class TrainMaker(Maker):
             for part in self._split(labels)
         )
         if self.bootstrap:
-            training = bootstrap_sample(training, config.seed)
+            training = list(bootstrap_sample(training, config.seed))
         fresh = set(data.fresh_keys)
         if not fine_tuning or self.replay_weight is None or not any(one.name in fresh for one in training):
             return training, [], validation

@@ -16,7 +16,9 @@ from mmace.errors import UserError
 from mmace.potential import Potential
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.distributed import launched_rank
 from mmace.train.evaluate import Prediction, errors_of, predict
+from mmace.train.gathered import Joined, has_energies, picked
 from mmace.train.heads import with_heads_of_data
 from mmace.train.initialise import with_moment_range
 from mmace.train.loop import train
@@ -69,7 +71,7 @@ def train_committee(
     folder = Path(output_dir)
     if initial_model is None and potential_config is not None:
         # decided by all of the data, so that the members fit together whatever is drawn for them
-        everything = [*train_configurations, *valid_configurations]
+        everything = Joined(train_configurations, valid_configurations)
         potential_config = with_moment_range(with_heads_of_data(potential_config, everything), train_configurations)
     results = []
     for number in range(members):
@@ -99,16 +101,17 @@ def train_committee(
 
         results.append(runner(number, run) if runner is not None else run(None))
     summary = _summary(results, valid_configurations or train_configurations, bootstrap)
-    write_atomically(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    if launched_rank() == 0:
+        write_atomically(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     return CommitteeResult(results, folder, summary)
 
 
-def bootstrap_sample(configurations: Sequence[Configuration], seed: int) -> list[Configuration]:
+def bootstrap_sample(configurations: Sequence[Configuration], seed: int) -> Sequence[Configuration]:
     """As many configurations as there are, drawn with replacement. Raises `UserError` if none of them has an energy."""
     count = len(configurations)
     chosen = np.random.default_rng([seed, BOOTSTRAP_STREAM]).integers(count, size=count)
-    drawn = [configurations[index] for index in chosen]
-    if not any(configuration.energy is not None for configuration in drawn):
+    drawn = picked(configurations, chosen)
+    if not has_energies(drawn):
         raise UserError("committee: the drawn sample has no energies; label more configurations or leave bootstrap out")
     return drawn
 
