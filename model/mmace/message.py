@@ -51,7 +51,7 @@ class MessageSum:
     def reference(self, G: Tensor, P: Tensor, Q: Tensor | None, H: Tensor, senders: Tensor) -> Tensor:
         """The same in plain torch: per block a batched matrix product over neighbours, paths and components.
 
-        Padding adds nothing because P carries the envelope, which is zero there.
+        Padding adds nothing because G carries the envelope, which is zero there.
         """
         nodes, width = senders.shape
         channels = P.shape[2]
@@ -74,6 +74,9 @@ class MessageSum:
             right = torch.cat(weighted, dim=1)
             out.append(torch.bmm(left, right.reshape(nodes, width * right.shape[1], channels)))
         return torch.cat(out, dim=1).transpose(0, 1)
+
+
+NOTHING = (None, None, None, None)
 
 
 class _Sum:
@@ -159,5 +162,3 @@ class _Sum:
 
         run_parts(work, nodes)
 
-
-NOTHING = (None, None, None, None)
