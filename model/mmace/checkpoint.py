@@ -20,19 +20,19 @@ from mmace.errors import UserError
 from mmace.potential import Potential
 
 FORMAT = "mmace-potential"
-VERSION = 2
+VERSION = 3
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
 def _from_first_design(header: dict[str, Any]) -> dict[str, Any]:
-    """Format 1: the first layer had two radial networks, whose product no single one equals."""
-    raise UserError("made by the first design of the first layer, which has no counterpart in this one; train again")
+    """Formats 1 and 2: two radial networks in the first layer, whose product no single one equals; other J_n."""
+    raise UserError("made by an earlier design of the first layer, which has no counterpart in this one; train again")
 
 
 # UPGRADES[v] takes a header of version v to version v + 1, or raises UserError where no file can be taken along.
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_first_design}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_first_design, 2: _from_first_design}
 
 
 def to_bytes(model: Potential, metadata: dict[str, Any] | None = None) -> bytes:

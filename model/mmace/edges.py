@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmace.graph import Graph
 from mmace.harmonics import SolidHarmonics, recursion
-from mmace.native import accumulators, kernel, library, pointer, pointers, run_parts, total
+from mmace.native import accumulators, cut, kernel, library, pointer, pointers, run_parts, total
 from mmace.native.function import Tensors, apply
 from mmace.radial import AgnesiTransform, bessel, envelope
 
@@ -51,11 +51,13 @@ class EdgeBasis(nn.Module):
         super().__init__()
         self.r_max, self.num_bessel, self.num_moments = r_max, num_bessel, num_moments
         self.harmonics = SolidHarmonics(l_pos, dtype)
-        self.transform = transform
+        self.transform: AgnesiTransform | None = transform
         for number, constant in enumerate(geometry):
             self.register_buffer(f"geometry_{number}", torch.tensor(constant, dtype=dtype), persistent=False)
         self.columns = [constant.shape[1] for constant in geometry]
-        self.steps, self.coefficients, self.first, self.registers = _program(l_pos, self.num_moments, geometry)
+        self.steps, coefficients, first, self.registers = _program(l_pos, self.num_moments, geometry)
+        self.coefficients = {kind: torch.tensor(coefficients, dtype=kind) for kind in (torch.float32, torch.float64)}
+        self.places = torch.tensor(list(zip(first, self.columns, strict=True)), dtype=torch.int64)
 
     def forward(self, graph: Graph, positions: Tensor, cell: Tensor, moments: Tensor | None) -> EdgeFeatures:
         """``positions`` [N,3] and ``cell`` [S,3,3], Å; ``moments`` R [N, (l_mag+1)²], None without moments."""
@@ -91,7 +93,9 @@ class EdgeBasis(nn.Module):
         return EdgeFeatures(lengths, cut, waves, tuple(geometry))
 
 
-def _program(l_pos: int, num_moments: int, geometry: Sequence[np.ndarray]) -> tuple[Tensor, np.ndarray, list[int], int]:
+def _program(
+    l_pos: int, num_moments: int, geometry: Sequence[np.ndarray]
+) -> tuple[Tensor, list[float], list[int], int]:
     """Steps [S,3] "x[out] += c x[a] x[b]" and their c, the first register of each layer's G, and how many there are."""
     steps: list[tuple[int, int, int]] = []
     coefficients: list[float] = []
@@ -119,7 +123,7 @@ def _program(l_pos: int, num_moments: int, geometry: Sequence[np.ndarray]) -> tu
             y, m = divmod(row, max(num_moments, 1))
             add(harmonics[y], MOMENTS + m if m else ONE, count + column, c)
         count += constant.shape[1]
-    return torch.tensor(steps, dtype=torch.int64), np.array(coefficients), first, count
+    return torch.tensor(steps, dtype=torch.int64), coefficients, first, count
 
 
 class _Edges:
@@ -174,15 +178,17 @@ class _Edges:
         nodes, width = graph.senders.shape
         call = kernel("edges", positions)
         real = ctypes.c_float if positions.dtype == torch.float32 else ctypes.c_double
-        transform = basis.transform
+        transform: AgnesiTransform | None = basis.transform  # type: ignore[assignment]  # torch types modules loosely
+        radii = None if transform is None else transform.radii
         constants = (real * 4)(basis.r_max, AgnesiTransform.A, AgnesiTransform.Q, AgnesiTransform.P)
-        coefficients = (real * len(basis.coefficients))(*basis.coefficients)
-        places = np.array([basis.first, basis.columns], dtype=np.int64).T.copy()
+        coefficients = basis.coefficients[positions.dtype]
         shifts = graph.shifts.contiguous()
         count = len(basis.columns)
 
         def per_edge(tensors: Tensors | None, edges: slice) -> ctypes.Array[ctypes.c_void_p]:
-            parts = [None if each is None else each[edges] for each in tensors] if tensors else [None] * (3 + count)
+            parts = (
+                [None if each is None else cut(each, edges) for each in tensors] if tensors else [None] * (3 + count)
+            )
             later = pointers(*parts[3:])
             keep.append(later)
             return pointers(*parts[:3], ctypes.addressof(later))
@@ -196,23 +202,23 @@ class _Edges:
                 low,
                 basis.num_bessel,
                 basis.num_moments,
-                len(basis.coefficients),
+                len(coefficients),
                 basis.registers,
                 count,
             )
-            edges = slice(low * width, high * width)
+            edges, nodes_here = slice(low * width, high * width), slice(low, high)
             problem = pointers(
                 ctypes.addressof(sizes),
                 ctypes.addressof(constants),
-                graph.senders[low:high],
+                cut(graph.senders, nodes_here),
                 graph.structure,
                 graph.species,
-                graph.real[low:high],
-                shifts[low:high],
-                transform.radii if transform is not None else None,
+                cut(graph.real, nodes_here),
+                cut(shifts, nodes_here),
+                radii,
                 basis.steps,
-                ctypes.addressof(coefficients),
-                places.ctypes.data,
+                coefficients,
+                basis.places,
             )
             call(
                 problem,

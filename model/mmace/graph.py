@@ -2,7 +2,7 @@
 
 Edges are sorted by receiver and padded to the same number of neighbours per atom, so that the sum over neighbours is a
 batched matrix product and not a scatter. A padding edge has a length of exactly r_max, where the envelope and its
-derivatives vanish: it adds nothing to the energy or to any gradient, and no mask is needed downstream.
+derivatives vanish: it adds nothing to messages or to any gradient, and they need no mask.
 """
 
 from __future__ import annotations

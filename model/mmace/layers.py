@@ -22,6 +22,7 @@ class ManyBodyProduct(nn.Module):
     """μ_i: products of A up to the correlation order, coupled and mixed per element [19, 20]."""
 
     coupling: Tensor  # [T, H] from couplings to the terms of the polynomials
+    block_of_row: Tensor
 
     def __init__(
         self,
@@ -35,7 +36,9 @@ class ManyBodyProduct(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks, self.outputs = tuple(blocks), tuple(outputs)
-        self.mix = nn.ParameterList(normal(generator, dtype, channels, channels) for _ in blocks)
+        self.mix = normal(generator, dtype, len(blocks), channels, channels)
+        block_of_row = [number for number, block in enumerate(blocks) for _ in range(block.dim)]
+        self.register_buffer("block_of_row", torch.tensor(block_of_row), persistent=False)
         # Columns of `coupling` are all (output irrep, order, coupling); rows are all (output component, monomial).
         terms: list[list[Term]] = []
         entries: list[tuple[int, int, float]] = []
@@ -45,7 +48,7 @@ class ManyBodyProduct(nn.Module):
             starts = np.cumsum([column] + [basis.coefficients.shape[0] for basis in bases])
             for component in range(out.dim):
                 part: dict[Term, list[tuple[int, float]]] = {}
-                for order, (basis, start) in enumerate(zip(bases, starts, strict=False), start=1):
+                for basis, start in zip(bases, starts, strict=False):
                     norm = math.sqrt(max(basis.coefficients.shape[0], 1))
                     for number, monomial in enumerate(basis.monomials.tolist()):
                         values = basis.coefficients[:, component, number]
@@ -64,14 +67,29 @@ class ManyBodyProduct(nn.Module):
             matrix[i, j] = value
         self.register_buffer("coupling", matrix, persistent=False)
         self.weights = normal(generator, dtype, num_elements, column, channels)
+        self._kept: tuple[tuple, Tensor] | None = None
 
     def forward(self, a: Tensor, species: Tensor) -> Features:
-        """``a``: the blocks of A one after the other [N, C, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
-        norm = 1.0 / math.sqrt(a.shape[-1])
-        blocks = a.split([irrep.dim for irrep in self.blocks], dim=1)
-        mixed = torch.cat([block @ (w * norm) for block, w in zip(blocks, self.mix, strict=True)], dim=1)
-        out = self.polynomial(mixed, torch.matmul(self.coupling, self.weights), species)
+        """``a``: the blocks of A one after the other [C, N, K], over √K; ``species`` [N] → {irrep: [N, dim, K]}."""
+        mixed = torch.bmm(a, self.mix.index_select(0, self.block_of_row))
+        if self.weights.shape[0] > 1:  # only of the elements that are there
+            kinds, species = torch.unique(species, return_inverse=True)
+            terms = self._terms(tuple(kinds.tolist()))
+        else:
+            terms = self._terms((0,))
+        out = self.polynomial(mixed, terms, species)
         return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))
+
+    def _terms(self, kinds: tuple[int, ...]) -> Tensor:
+        """Coefficients of the polynomials [len(kinds), T, K] of these elements; kept while weights are not trained."""
+        weights = self.weights
+        key = (kinds, weights.data_ptr(), weights._version)
+        if not weights.requires_grad and self._kept is not None and self._kept[0] == key:
+            return self._kept[1]
+        chosen = weights if len(kinds) == weights.shape[0] else weights[list(kinds)]
+        terms = torch.stack([self.coupling @ of_element for of_element in chosen])
+        self._kept = None if weights.requires_grad else (key, terms)
+        return terms
 
 
 class OwnMoment(nn.Module):
@@ -121,13 +139,16 @@ class OwnMoment(nn.Module):
 
     def forward(self, features: Features, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Features:
         """μ as {irrep: [N, dim, K]}, ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ as {irrep: [N, dim, K]}."""
-        element = nn.functional.one_hot(species, self.num_elements).to(chebyshev.dtype)
-        radial = self.radial(torch.cat([chebyshev, element], dim=1))
-        weights = radial.reshape(-1, len(self.paths), self.channels).unbind(1)
+        # the first layer of the network of T ⊕ element (one hot): a product, and a row per element
+        first = self.radial.weights[0] / math.sqrt(self.radial.weights[0].shape[0])
+        of_moment, of_element = first.split([chebyshev.shape[1], self.num_elements])
+        hidden = torch.addmm(of_element.index_select(0, species), chebyshev, of_moment)
+        weights = self.radial.after_first(hidden).reshape(-1, len(self.paths), self.channels).unbind(1)
         out: Features = {}
         for number, (degree, source, target) in enumerate(self.paths):
             moment = solid[:, degree**2 : (degree + 1) ** 2]
-            matrix = torch.einsum("na,abc->nbc", moment, getattr(self, f"coupling_{number}"))
+            coupling = getattr(self, f"coupling_{number}")  # [a, b, c]
+            matrix = (moment @ coupling.flatten(1)).reshape(-1, *coupling.shape[1:])
             value = torch.bmm(matrix.transpose(1, 2), features[source]) * weights[number].unsqueeze(1)
             out[target] = out[target] + value if target in out else value
         return out

@@ -1,6 +1,6 @@
 """The edge message summed over neighbours [15–18]: the arithmetic, native on the CPU and in plain torch elsewhere.
 
-    A[n,M,k] = Σ_e Σ_paths Σ_s G[e,path,s,M] · P[e,p,k] · Q[e,q,k] · H[sender(e),s,k]
+    A[M,n,k] = Σ_e Σ_paths Σ_s G[e,path,s,M] · P[e,p,k] · Q[e,q,k] · H[sender(e),s,k]
 
 The sum is linear in each of G, P, Q and H; kernels exist for the sum, its first and its second derivatives.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmace.native import accumulators, kernel, library, pointers, run_parts, total
+from mmace.native import accumulators, cut, kernel, library, pointers, run_parts, total
 from mmace.native.function import Tensors, apply
 
 
@@ -42,7 +42,7 @@ class MessageSum:
     def __call__(self, G: Tensor, P: Tensor, Q: Tensor | None, H: Tensor, senders: Tensor, real: Tensor) -> Tensor:
         """``G`` [E,nG], ``P`` [E,nP,K], ``Q`` [E,nQ,K] or None (ones), ``H`` [N,S,K], ``senders`` and ``real`` [N,M].
 
-        Returns A [N, target_rows, K], twice differentiable in G, P, Q, H.
+        Returns A [target_rows, N, K], twice differentiable in G, P, Q, H.
         """
         if G.device.type == "cpu" and library() is not None:
             return apply(_Sum(self, senders.contiguous(), real.contiguous()), G, P, Q, H)[0]
@@ -51,7 +51,7 @@ class MessageSum:
     def reference(self, G: Tensor, P: Tensor, Q: Tensor | None, H: Tensor, senders: Tensor) -> Tensor:
         """The same in plain torch: per block a batched matrix product over neighbours, paths and components.
 
-        Padding adds nothing because P carries the envelope, which is zero there.
+        Padding adds nothing because G carries the envelope, which is zero there.
         """
         nodes, width = senders.shape
         channels = P.shape[2]
@@ -73,7 +73,10 @@ class MessageSum:
             left = left.reshape(nodes, width * left.shape[1], left.shape[2]).transpose(1, 2)
             right = torch.cat(weighted, dim=1)
             out.append(torch.bmm(left, right.reshape(nodes, width * right.shape[1], channels)))
-        return torch.cat(out, dim=1)
+        return torch.cat(out, dim=1).transpose(0, 1)
+
+
+NOTHING = (None, None, None, None)
 
 
 class _Sum:
@@ -102,7 +105,7 @@ class _Sum:
     def _sums(self, x: Tensors) -> Tensor:
         P = x[1]
         assert P is not None
-        return P.new_empty(self.senders.shape[0], self.owner.target_rows, P.shape[2])
+        return P.new_empty(self.owner.target_rows, self.senders.shape[0], P.shape[2])
 
     def _results(self, x: Tensors, wanted: Sequence[bool]) -> list[Any]:
         """Per edge as empty tensors, for H as one accumulator per thread."""
@@ -124,7 +127,7 @@ class _Sum:
         call = kernel("message", P)
 
         def work(part: int, low: int, high: int) -> None:
-            sizes = (ctypes.c_int64 * 9)(
+            sizes = (ctypes.c_int64 * 10)(
                 high - low,
                 width,
                 P.shape[2],
@@ -134,11 +137,12 @@ class _Sum:
                 H.shape[1],
                 owner.target_rows,
                 len(owner.paths),
+                nodes,
             )
             edges = slice(low * width, high * width)
 
             def per_edge(tensors: Sequence[Any]) -> list[Tensor | None]:
-                return [None if each is None else each[edges] for each in tensors[:3]]
+                return [None if each is None else cut(each, edges) for each in tensors[:3]]
 
             problem = pointers(
                 ctypes.addressof(sizes),
@@ -149,8 +153,8 @@ class _Sum:
                 H,
                 *per_edge(v),
                 v[3],
-                None if D is None else D[low:high],
-                None if A is None else A[low:high],
+                None if D is None else D[:, low:],
+                None if A is None else A[:, low:],
                 *per_edge(results),
                 None if results[3] is None else results[3][part],
             )
@@ -158,5 +162,3 @@ class _Sum:
 
         run_parts(work, nodes)
 
-
-NOTHING = (None, None, None, None)

@@ -82,12 +82,16 @@ class _Message(nn.Module):
         chebyshev = config.num_chebyshev if config.rules.magnetic else 0
         return RadialFeatures(config.num_bessel, chebyshev, config.radial_hidden, generator, config.torch_dtype)
 
-    def normalised(self, message: Tensor, edges: EdgeFeatures, graph: Graph) -> Tensor:
-        """A divided by 1 + Σ_j tanh² of a learned edge density, or by the average number of neighbours."""
+    def normalisation(self, edges: EdgeFeatures, graph: Graph) -> Tensor:
+        """[N,1]: 1/(1 + Σ_j tanh² of a learned edge density), or 1/average number of neighbours; over √K besides.
+
+        √K belongs to the channel mix that follows on A.
+        """
+        root = math.sqrt(self.channels)
         if self.density is None:
-            return message / self.average_neighbors
+            return (1.0 / (root * self.average_neighbors)).expand(graph.senders.shape[0], 1)
         density = torch.tanh(self.density(edges.bessel).squeeze(1) ** 2) * edges.cut
-        return message / (1.0 + density.reshape(graph.senders.shape).sum(1))[:, None, None]
+        return 1.0 / (root + root * density.reshape(graph.senders.shape).sum(1, keepdim=True))
 
 
 class ElementMessage(_Message):
@@ -101,48 +105,54 @@ class ElementMessage(_Message):
     so that no tensor [edges, paths, channels] exists, and the largest matrix product is one per atom and not per edge.
     """
 
+    path_of_column: Tensor
+    collect: Tensor  # [C, columns] sums the paths of each component
+
     def __init__(self, config: PotentialConfig, sources: Sequence[Irrep], generator: torch.Generator) -> None:
         super().__init__(config, sources, generator)
-        # columns of G: per target (component, path)
-        columns = []
+        # columns of G: all components of all paths, in the order of A
+        width, channels = config.radial_hidden[-1], config.channels
+        columns: list[np.ndarray] = []
+        path_of_column: list[int] = []
+        component_of_column: list[int] = []
+        start = 0
         for target, count in self.per_target.items():
-            parts = [path.geometry[:, 0, :] for path in self.paths if path.target == target]
-            columns.append(np.stack(parts, axis=2).reshape(len(parts[0]), -1) / math.sqrt(count))
+            for number, path in enumerate(self.paths):
+                if path.target == target:
+                    columns.append(path.geometry[:, 0, :] / math.sqrt(count * width))
+                    path_of_column += [number] * target.dim
+                    component_of_column += range(start, start + target.dim)
+            start += target.dim
         self.geometry = np.concatenate(columns, axis=1)
-        self.radial = self.radial_features(config, generator)
-        self.width = config.radial_hidden[-1]
         self.one_element = len(config.elements) == 1
-        self.weights = nn.ParameterList(
-            normal(generator, config.torch_dtype, count * self.width, self.channels)
-            for count in self.per_target.values()
-        )
+        self.radial = self.radial_features(config, generator)
+        self.weights = normal(generator, config.torch_dtype, len(self.paths), width, channels)
+        self.register_buffer("path_of_column", torch.tensor(path_of_column), persistent=False)
+        collect = torch.zeros(start, len(component_of_column), dtype=config.torch_dtype)
+        collect[component_of_column, range(len(component_of_column))] = 1.0
+        self.register_buffer("collect", collect, persistent=False)
 
     def forward(
         self, features: Features, edges: EdgeFeatures, geometry: Tensor, chebyshev: Tensor | None, graph: Graph
     ) -> Tensor:
-        """A [N, C, K]: the blocks of ``self.blocks`` one after the other."""
+        """A [C, N, K]: the blocks of ``self.blocks`` one after the other."""
         nodes, neighbors = graph.senders.shape
-        (embedded,) = features.values()
+        (embedded,) = features.values()  # [N,1,K]
         z = self.radial(edges.bessel, chebyshev, graph.senders.reshape(-1)).reshape(nodes, neighbors, -1)
         slots = None if self.one_element else graph.element_slots()
         columns = geometry.shape[1]
         if slots is not None:  # neighbours of each element apart
             geometry = (slots.member.flatten(0, 1).to(geometry.dtype).unsqueeze(2) * geometry.unsqueeze(1)).flatten(1)
-        summed = torch.bmm(geometry.reshape(nodes, neighbors, -1).transpose(1, 2), z)
-        parts = summed.reshape(-1, columns, self.width).split(
-            [irrep.dim * count for irrep, count in self.per_target.items()], dim=1
-        )
-        scale = 1.0 / math.sqrt(self.width)
-        blocks = [
-            part.reshape(-1, irrep.dim, weight.shape[0]) @ (weight * scale)
-            for part, irrep, weight in zip(parts, self.blocks, self.weights, strict=True)
-        ]
-        message = torch.cat(blocks, dim=1)  # [N·slots, C, K]
+        summed = torch.bmm(geometry.reshape(nodes, neighbors, -1).transpose(1, 2), z)  # [N, slots · columns, H]
+        by_column = summed.reshape(-1, columns, z.shape[2]).transpose(0, 1)
+        weighted = torch.bmm(by_column, self.weights.index_select(0, self.path_of_column))
+        message = (self.collect @ weighted.flatten(1)).reshape(-1, nodes, weighted.shape[1] // nodes, self.channels)
         if slots is None:
-            return self.normalised(message * embedded, edges, graph)
-        message = message.reshape(nodes, -1, *message.shape[1:])
-        sent = embedded.index_select(0, slots.atoms.flatten()).reshape(nodes, -1, 1, self.channels)
-        return self.normalised((message * sent).sum(1), edges, graph)
+            message = message.squeeze(2) * embedded.squeeze(1)
+        else:
+            sent = embedded.index_select(0, slots.atoms.flatten()).reshape(nodes, -1, self.channels)
+            message = (message * sent).sum(2)
+        return message * self.normalisation(edges, graph)
 
 
 class FeatureMessage(_Message):
@@ -188,7 +198,7 @@ class FeatureMessage(_Message):
     def forward(
         self, features: Features, edges: EdgeFeatures, geometry: Tensor, chebyshev: Tensor | None, graph: Graph
     ) -> Tensor:
-        """A [N, C, K]: the blocks of ``self.blocks`` one after the other."""
+        """A [C, N, K]: the blocks of ``self.blocks`` one after the other."""
         senders = graph.senders.reshape(-1)
         scale = 1.0 / math.sqrt(self.position.shape[0])
         position = self.radial_position(edges.bessel, chebyshev, senders) @ (self.position * scale)
@@ -199,4 +209,4 @@ class FeatureMessage(_Message):
             moment = moment.reshape(-1, self.num_moment, self.channels)
         sent = torch.cat([features[irrep] for irrep in self.sources], dim=1)
         message = self.sum(geometry, position, moment, sent, graph.senders, graph.real)
-        return self.normalised(message, edges, graph)
+        return message * self.normalisation(edges, graph)

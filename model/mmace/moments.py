@@ -36,7 +36,8 @@ class MomentBasis(nn.Module):
         self.register_buffer("m_max", m_max)  # [number of elements], μB
         self.wall, self.num_chebyshev, self.num_harmonics = wall, num_chebyshev, (l_mag + 1) ** 2
         self.harmonics = SolidHarmonics(l_mag, m_max.dtype)
-        self.steps, self.coefficients = _program(l_mag)
+        self.steps, coefficients = _program(l_mag)
+        self.coefficients = {kind: torch.tensor(coefficients, dtype=kind) for kind in (torch.float32, torch.float64)}
 
     def forward(self, magmoms: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``magmoms`` [N,3] μB → R [N,(l_mag+1)²] of m/m_max, T_n/n [N,num_chebyshev], wall [N] eV."""
@@ -71,9 +72,10 @@ def chebyshev(u: Tensor, degree: int) -> Tensor:
     return torch.stack([term / n for n, term in enumerate(terms[1 : degree + 1], start=1)], dim=-1)
 
 
-def _program(l_mag: int) -> tuple[Tensor, np.ndarray]:
+def _program(l_mag: int) -> tuple[Tensor, list[float]]:
     """Steps [S,3] "x[out] += c x[a] x[b]" and their c: the recursion of the solid harmonics."""
-    steps, coefficients = [], []
+    steps: list[tuple[int, int, int]] = []
+    coefficients: list[float] = []
     below, count = [HARMONICS], HARMONICS + 1
     for degree in range(1, l_mag + 1):
         here = list(range(count, count + 2 * degree + 1))
@@ -83,7 +85,7 @@ def _program(l_mag: int) -> tuple[Tensor, np.ndarray]:
                 coefficients.append(float(c))
         count += len(here)
         below = here
-    return torch.tensor(steps, dtype=torch.int64), np.array(coefficients)
+    return torch.tensor(steps, dtype=torch.int64).reshape(-1, 3), coefficients
 
 
 class _Moments:
@@ -113,14 +115,14 @@ class _Moments:
         written = [m.new_empty(shape) if outputs else None for shape in shapes]
         gradient = torch.empty_like(m) if any(each is not None for each in g) else None
         real = ctypes.c_float if m.dtype == torch.float32 else ctypes.c_double
-        sizes = (ctypes.c_int64 * 4)(nodes, basis.num_harmonics, basis.num_chebyshev, len(basis.coefficients))
+        coefficients = basis.coefficients[m.dtype]
+        sizes = (ctypes.c_int64 * 4)(nodes, basis.num_harmonics, basis.num_chebyshev, len(coefficients))
         constants = (real * 2)(basis.WIDTH, basis.wall)
-        coefficients = (real * len(basis.coefficients))(*basis.coefficients)
         problem = pointers(
             ctypes.addressof(sizes),
             ctypes.addressof(constants),
             basis.steps,
-            ctypes.addressof(coefficients),
+            coefficients,
             self.m_max,
         )
         kernel("moments", m)(problem, pointer(m), pointer(v), pointers(*g), pointers(*written), pointer(gradient))

@@ -33,10 +33,16 @@ class OneBodyCurve:
 
     @classmethod
     def sample(cls, function: Callable[[np.ndarray], np.ndarray], m_end: float) -> OneBodyCurve:
-        """Pieces through a callable E(s), s in μB², on [0, m_end²], shifted to zero at s = 0."""
+        """Pieces through a callable E(s), s in μB², on [0, m_end²], shifted to zero at s = 0.
+
+        A function that still falls at its end is bent flat there: behind the data the curve must never fall, or moments
+        would run away.
+        """
         s = np.linspace(0.0, m_end**2, PIECES + 1)
         values = function(s)
         spline = CubicSpline(s, values - values[0], bc_type="not-a-knot")
+        if spline(s[-1], 1) < 0:
+            spline = CubicSpline(s, values - values[0], bc_type=("not-a-knot", (1, 0.0)))
         return cls(float(s[1]), spline.c[::-1].T.copy())
 
     def __call__(self, magnitudes: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -117,6 +123,8 @@ class OneBody(nn.Module):
 
     def forward(self, squares: Tensor, species: Tensor) -> Tensor:
         """``squares`` |m|² [N] μB², ``species`` [N] → energies [N], eV."""
+        if not bool(self.coefficients.any()):
+            return torch.zeros_like(squares)
         width = self.width[species]
         end = width * PIECES
         inside = torch.minimum(squares, end)

@@ -1,6 +1,6 @@
 """Sparse polynomials of node features: the arithmetic of the many-body product [19, 20].
 
-    out[n,o,k] = Σ_t c[z_n,t,k] · a[n,i_t,k] · a[n,j_t,k] · a[n,l_t,k]
+    out[n,o,k] = Σ_t c[z_n,t,k] · a[i_t,n,k] · a[j_t,n,k] · a[l_t,n,k]
 
 Each channel is a polynomial of degree three at most in the components of A. Weights and Clebsch–Gordan coefficients are
 joined into c first: that leaves one product per monomial and channel, where coupling before weighting costs one per
@@ -41,15 +41,15 @@ class SparsePolynomial(nn.Module):
         self.nested = _nested(terms)
 
     def forward(self, a: Tensor, c: Tensor, species: Tensor) -> Tensor:
-        """``a`` [N,C,K], ``c`` [Z,T,K], ``species`` [N] → [N,O,K]. Twice differentiable in a and c."""
+        """``a`` [C,N,K], ``c`` [Z,T,K], ``species`` [N] → [N,O,K]. Twice differentiable in a and c."""
         if a.device.type == "cpu" and library() is not None:
             return apply(_Polynomial(self, species), a, c)[0]
         return self.reference(a, c, species)
 
     def reference(self, a: Tensor, c: Tensor, species: Tensor) -> Tensor:
         """The same in plain torch operations, for any device."""
-        nodes, components, channels = a.shape
-        extended = torch.cat([a, a.new_ones(nodes, 1, channels)], dim=1)
+        components, nodes, channels = a.shape
+        extended = torch.cat([a, a.new_ones(1, nodes, channels)]).transpose(0, 1)
         index = torch.where(self.index < 0, components, self.index)
         product = extended.index_select(1, index[:, 0])
         product = product * extended.index_select(1, index[:, 1]) * extended.index_select(1, index[:, 2])
@@ -114,12 +114,12 @@ class _Polynomial:
     def _new_output(self, x: Tensors) -> Tensor:
         a = x[0]
         assert a is not None
-        return a.new_empty(a.shape[0], self.outputs, a.shape[2])
+        return a.new_empty(a.shape[1], self.outputs, a.shape[2])
 
     def _new_gradients(self, x: Tensors, wanted: Sequence[bool]) -> tuple[Tensor, list[Tensor] | None]:
         a, c = x
         assert a is not None and c is not None
-        return torch.empty_like(a), accumulators(c, a.shape[0]) if wanted[1] else None
+        return torch.empty_like(a), accumulators(c, a.shape[1]) if wanted[1] else None
 
     def _run(
         self, mode: int, x: Tensors, given: Tensors, out: Tensor | None, da: Tensor | None, dc: list[Tensor] | None
@@ -128,14 +128,22 @@ class _Polynomial:
         g, va, vc = given
         assert a is not None
         call = kernel("polynomial", a)
-        nodes, components, channels = a.shape
+        components, nodes, channels = a.shape
 
         def work(part: int, low: int, high: int) -> None:
-            sizes = (ctypes.c_int64 * 5)(high - low, components, channels, self.outputs, self.polynomial.index.shape[0])
-            rows = slice(low, high)
-            problem = pointers(ctypes.addressof(sizes), *self.polynomial.nested, self.species[rows], a[rows], c)
-            g_part, va_part, out_part, da_part = (None if each is None else each[rows] for each in (g, va, out, da))
-            derivatives = pointers(g_part, va_part, vc, out_part, da_part, None if dc is None else dc[part])
+            sizes = (ctypes.c_int64 * 6)(
+                high - low, components, channels, self.outputs, self.polynomial.index.shape[0], nodes
+            )
+            # a and its like begin at this part's first node, in each component; the rest has nodes first
+            problem = pointers(ctypes.addressof(sizes), *self.polynomial.nested, self.species[low:], a[:, low:], c)
+            derivatives = pointers(
+                None if g is None else g[low:],
+                None if va is None else va[:, low:],
+                vc,
+                None if out is None else out[low:],
+                None if da is None else da[:, low:],
+                None if dc is None else dc[part],
+            )
             call(ctypes.c_int64(mode), problem, derivatives)
 
         run_parts(work, nodes)

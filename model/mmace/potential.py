@@ -22,7 +22,7 @@ from mmace.messages import ElementMessage, FeatureMessage, Features
 from mmace.moments import MomentBasis
 from mmace.native.function import no_weight_gradients
 from mmace.one_body import OneBody, OneBodyCurve
-from mmace.radial import MLP, AgnesiTransform
+from mmace.radial import MLP, AgnesiTransform, linear
 from mmace.repulsion import PairRepulsion
 
 
@@ -81,9 +81,9 @@ class Layer(nn.Module):
         updated: Features = {}
         for number, irrep in enumerate(self.outputs):
             norm = 1.0 / math.sqrt(mu[irrep].shape[-1])
-            value = mu[irrep] @ (self.mix[number] * norm)
+            value = linear(mu[irrep], self.mix[number] * norm)
             if own is not None and self.mix_own is not None and irrep in own:
-                value = value + own[irrep] @ (self.mix_own[number] * norm)
+                value = value + linear(own[irrep], self.mix_own[number] * norm)
             if self.self_weight is not None and self.kept[number]:
                 weight = self.self_weight[number].index_select(0, graph.species) * norm
                 value = value + torch.bmm(features[irrep], weight)

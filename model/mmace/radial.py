@@ -65,6 +65,14 @@ def normal(generator: torch.Generator, dtype: torch.dtype, *shape: int) -> nn.Pa
     return nn.Parameter(torch.randn(*shape, generator=generator, dtype=dtype))
 
 
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """``x`` [..., a] times ``weight`` [a, b], as one matrix product in both directions.
+
+    torch makes a product per leading index of what is not two-dimensional when it goes backwards.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
+
+
 class MLP(nn.Module):
     """Perceptron without biases, SiLU between layers, weights of unit variance scaled by 1/sqrt(inputs)."""
 
@@ -76,10 +84,13 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [M, inputs] → [M, outputs]."""
-        for number, weight in enumerate(self.weights):
-            if number:
-                x = self.GAIN * nn.functional.silu(x)
-            x = x @ (weight / math.sqrt(weight.shape[0]))
+        first = self.weights[0]
+        return self.after_first(x @ (first / math.sqrt(first.shape[0])))
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """What follows on the first matrix product."""
+        for weight in self.weights[1:]:
+            x = nn.functional.silu(x) @ (weight * (self.GAIN / math.sqrt(weight.shape[0])))
         return x
 
 

@@ -40,4 +40,5 @@ class PairRepulsion(nn.Module):
         screening = sum(w * torch.exp(-k * x) for w, k in zip(WEIGHTS, EXPONENTS, strict=True))
         end = envelope_of(lengths / (self.radii[senders] + self.radii[receivers]))
         energy = 0.5 * COULOMB * zi * zj / lengths * screening * end
-        return energy.reshape(-1, width).sum(1)
+        # padding lies at r_max, which may be inside the sum of two large radii
+        return (energy.reshape(-1, width) * graph.real).sum(1)

@@ -129,6 +129,11 @@ def pointers(*values: Tensor | int | None) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * len(addresses))(*addresses)
 
 
+def cut(tensor: Tensor, rows: slice) -> Tensor:
+    """``tensor[rows]``, without the price of a view where that is the whole."""
+    return tensor if rows.start == 0 and rows.stop == tensor.shape[0] else tensor[rows]
+
+
 def accumulators(like: Tensor, nodes: int) -> list[Tensor]:
     """Zeros like a tensor that all nodes add to, one per thread."""
     import torch

@@ -22,7 +22,7 @@ struct Step {
     int64_t a, b, out;
 };
 
-// Where a register's values go: columns [start, start + count) of G number `output` are registers from `from` on.
+// One layer's G: its columns are the registers [from, from + count).
 struct Output {
     int64_t from, count;
 };
@@ -35,7 +35,7 @@ struct Inputs {
     const F *positions, *cell, *moments;  // [N,3], [S,3,3], [N,R]
 };
 
-// Gradients that arrive, or tangents that leave, per edge: [E], [E], [E,J], and per output [E,count].
+// Gradients that arrive, or values or slopes that leave, per edge: [E], [E], [E,J], and per output [E,count].
 template <typename F>
 struct Edges {
     F *length, *cut, *bessel;
@@ -73,7 +73,7 @@ class Pass {
     int64_t sender[W], receiver[W];
     bool real[W];
     int64_t begin;
-    T vector[3], length, distance, unit_cut, inverse_length, ratio[3];
+    T vector[3], length, distance, cut_slope, inverse_length, ratio[3];
     V pair_radius;
 
    public:
@@ -156,7 +156,7 @@ class Pass {
         T *r = registers.data();
         r[ONE] = constant(1);
         r[CUT] = (s5 * ((s * F(35)) + (s2 * F(-15)) + F(-21))) + F(1);
-        unit_cut = (s2 * s2 * (s * F(-2) + s2 + F(1))) * (F(-105) / c.r_max);  // d cut / d length
+        cut_slope = (s2 * s2 * (s * F(-2) + s2 + F(1))) * (F(-105) / c.r_max);  // d cut / d length
         for (int a = 0; a < 3; ++a) r[UNIT + a] = vector[a] * inverse_length;
         for (int64_t m = 0; m < z.moments; ++m)
             r[MOMENTS + m] = gather(x.moments, direction.moments, sender, z.moments, m);
@@ -253,7 +253,7 @@ class Pass {
         }
         g[CUT] += cut_sum * factor + read(given.cut, 1, 0, count);
         by_distance += r[CUT] * factor * (wave_sum - cut_sum * inverse_distance);
-        T by_length = read(given.length, 1, 0, count) + g[CUT] * unit_cut;
+        T by_length = read(given.length, 1, 0, count) + g[CUT] * cut_slope;
         if (p.radii) {
             // d = 1/(1 + n/m): dd = -d^2 (dn m - n dm)/m^2
             const Constants<F> &c = *p.constants;

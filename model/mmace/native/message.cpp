@@ -3,7 +3,7 @@
 //   A[n,M,k] = sum over neighbours e of n, paths p, source components s:
 //              G[e,g_p+s*D_p+m] * P[e,p_p,k] * Q[e,q_p,k] * H[sender_e,s_p+s,k],   M = t_p+m
 //
-// Shapes: P [E,nP,K], Q [E,nQ,K] or null (ones), G [E,nG], H [N,S,K], A [N,C,K];
+// Shapes: P [E,nP,K], Q [E,nQ,K] or null (ones), G [E,nG], H [N,S,K], A [C,N,K];
 // E = nodes * width edges, padding marked by real = 0.
 
 #include "lanes.h"
@@ -15,7 +15,7 @@ struct Path {
 };
 
 struct Sizes {
-    int64_t nodes, width, channels, num_position, num_moment, num_geometry, source_rows, target_rows, paths;
+    int64_t nodes, width, channels, num_position, num_moment, num_geometry, source_rows, target_rows, paths, all_nodes;
 };
 
 template <typename F>
@@ -35,8 +35,8 @@ struct Problem {
     const int64_t *senders;
     const bool *real;
     Inputs<F> values, slopes;  // slopes: null is zero
-    const F *D;                // dL/dA, null in the forward pass
-    F *A;                      // null: not wanted
+    const F *D;                // dL/dA from this part's first node on, null in the forward pass
+    F *A;                      // from this part's first node on; null: not wanted
     Results<F> results;
 };
 
@@ -83,7 +83,7 @@ class Pass {
             if constexpr (SUM)
                 for (int64_t row = 0; row < z.target_rows; ++row)
                     for (int64_t i = 0; i < vectors; ++i)
-                        put(p.A + (n * z.target_rows + row) * K, i, X::wanted(rows[row * vectors + i]));
+                        put(p.A + (row * z.all_nodes + n) * K, i, X::wanted(rows[row * vectors + i]));
         }
     }
 
@@ -172,7 +172,7 @@ class Pass {
             if (X::dual && p.slopes.G) slope += p.slopes.G[at_g + c];
             g[c] = X::make(V{} + p.values.G[at_g + c], slope);
             product[c] = zero();
-            if constexpr (BACKWARD) D[c] = p.D + (n * z.target_rows + row + c) * K;
+            if constexpr (BACKWARD) D[c] = p.D + ((row + c) * z.all_nodes + n) * K;
             if constexpr (SUM) A[c] = rows.data() + (row + c) * vectors;
         }
         for (int64_t i = 0; i < vectors; ++i) {

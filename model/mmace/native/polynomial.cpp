@@ -2,7 +2,7 @@
 //
 //   out[n,o,k] = sum over i of a_i ( c_i + sum over j of a_j ( c_ij + sum over l of a_l c_ijl ) )
 //
-// for the monomials of output o, nested so that each costs one multiplication. Shapes: a [N,C,K], c [Z,T,K] with rows
+// for the monomials of output o, nested so that each costs one multiplication. Shapes: a [C,N,K], c [Z,T,K] with rows
 // in the order of the loops, species [N], out [N,O,K].
 
 #include "lanes.h"
@@ -10,7 +10,7 @@
 namespace {
 
 struct Sizes {
-    int64_t nodes, components, channels, outputs, terms;
+    int64_t nodes, components, channels, outputs, terms, all_nodes;
 };
 
 // [begin, end) of what is inside; `own`: whether there is a coefficient of this level itself.
@@ -88,7 +88,7 @@ void node(const Problem<F> &p, const Derivatives<F> &d, int64_t n, int64_t first
         store<WHOLE>(to, load<WHOLE, F>(to, count) + P::wanted(x), count);
     };
     for (int64_t i = 0; i < z.components; ++i) {
-        a[i] = read(p.a, d.va, n * z.components + i);
+        a[i] = read(p.a, d.va, i * z.all_nodes + n);
         da[i] = zero;
     }
     int64_t row = p.species[n] * z.terms;
@@ -130,7 +130,7 @@ void node(const Problem<F> &p, const Derivatives<F> &d, int64_t n, int64_t first
     }
     if constexpr (FULL)
         for (int64_t i = 0; i < z.components; ++i)
-            store<WHOLE>(d.da + (n * z.components + i) * K + first, P::wanted(da[i]), count);
+            store<WHOLE>(d.da + (i * z.all_nodes + n) * K + first, P::wanted(da[i]), count);
 }
 
 // All nodes for a few channels at a time: those coefficients stay in the cache.

@@ -245,11 +245,15 @@ def test_interrupted_it_says_where_and_goes_on(folder, capsys, number):
     assert json.loads(capsys.readouterr().out)["epochs"] == epochs
 
 
-def test_the_page_on_training_runs_as_typed(tmp_path):
+def test_the_page_on_training_runs_as_typed(tmp_path, monkeypatch):
     page = (Path(__file__).parents[3] / "docs/training.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
+        if "Committee" in block:
+            monkeypatch.chdir(tmp_path)
+            arguments = "train --data train.extxyz --committee 2 --epochs 1 --output committee"
+            assert run(arguments.split()) == 0
         subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True, timeout=120)
     assert set(load(tmp_path / "python-training/model.safetensors").config.elements) == {"Fe", "Ni"}
     settings = re.findall(r"```yaml\n(.*?)```", page, re.S)[0]

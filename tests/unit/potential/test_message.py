@@ -29,7 +29,7 @@ def problem(nodes: int = 4, width: int = 3, moment: bool = True):
     edges = nodes * width
     G, P, Q, H = random(edges, 15), random(edges, 2, 5), random(edges, 2, 5), random(nodes, 4, 5)
     with torch.no_grad():
-        P[~real.reshape(-1)] = 0.0  # as the envelope does
+        G[~real.reshape(-1)] = 0.0  # as the envelope does
     return MessageSum(PATHS, 4), (G, P, Q if moment else None, H), senders, real
 
 

@@ -62,3 +62,11 @@ def test_unusable_data_are_refused(moments, energies, word):
 def test_moment_beyond_m_max_is_refused():
     with pytest.raises(UserError, match="raise m_max"):
         fit_chebyshev([0.0, 1.0, 6.0], [0.0, 1.0, 2.0], m_max=5.0)
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS.keys())
+def test_a_curve_that_falls_to_its_end_rises_behind_it(fit):
+    m = np.linspace(0.0, 4.0, 12)
+    curve = fit(m, -0.1 * m**2)
+    behind = curve(np.linspace(5.0 if fit is FITS["chebyshev"] else 4.0, 9.0, 200))
+    assert (np.diff(behind) > -1e-9).all()

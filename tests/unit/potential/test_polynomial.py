@@ -17,7 +17,7 @@ def problem(seed: int = 0, nodes: int = 5, dtype: torch.dtype = torch.float64):
         [(0, 0, 1), (2, -1, -1)],
     ]
     polynomial = SparsePolynomial(terms)
-    a = torch.tensor(rng.normal(size=(nodes, 3, 4)), dtype=dtype, requires_grad=True)
+    a = torch.tensor(rng.normal(size=(3, nodes, 4)), dtype=dtype, requires_grad=True)
     c = torch.tensor(rng.normal(size=(2, 8, 4)), dtype=dtype, requires_grad=True)
     species = torch.tensor(rng.integers(0, 2, nodes))
     return polynomial, a, c, species

@@ -49,7 +49,7 @@ def test_it_learns_the_new_data(tmp_path, teacher, shifted, trainable):
 
 def test_replay_keeps_what_was_learned(tmp_path, teacher, shifted, make_data):
     old = make_data(8, 9)
-    config = quick(epochs=30, learning_rate=0.003, ema_decay=0.9)
+    config = quick(epochs=60, learning_rate=0.01, ema_decay=0.9)
     without = finetune(teacher, config, shifted, shifted, tmp_path / "without").model
     equal = finetune(teacher, config, shifted, shifted, tmp_path / "equal", replay=old, replay_weight=1.0)
     errors = [evaluate_configurations(model, old)["all"]["forces_rmse"] for model in (without, equal.model)]
