@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -68,6 +68,16 @@ class EdgeBasis(nn.Module):
 
     def reference(self, graph: Graph, positions: Tensor, cell: Tensor, moments: Tensor | None) -> EdgeFeatures:
         """The same in plain torch."""
+        edges = self.uncoupled(graph, positions, cell)
+        (angular,) = edges.geometry
+        if moments is not None:
+            angular = angular.unsqueeze(2) * moments.index_select(0, graph.senders.reshape(-1)).unsqueeze(1)
+            angular = angular.flatten(1)
+        geometry = [angular @ getattr(self, f"geometry_{number}") for number in range(len(self.columns))]
+        return replace(edges, geometry=tuple(geometry))
+
+    def uncoupled(self, graph: Graph, positions: Tensor, cell: Tensor) -> EdgeFeatures:
+        """What positions alone give, in plain torch: in place of G stands the envelope times Y [E, (l_pos+1)²]."""
         nodes, width = graph.senders.shape
         senders = graph.senders.reshape(-1)
         vectors = (
@@ -86,11 +96,7 @@ class EdgeBasis(nn.Module):
             distances = self.transform(lengths, *pair)
         waves = bessel(distances, cut, self.r_max, self.num_bessel)
         angular = self.harmonics(vectors / lengths.unsqueeze(-1)) * cut.unsqueeze(-1)
-        if moments is not None:
-            angular = angular.unsqueeze(2) * moments.index_select(0, senders).unsqueeze(1)
-            angular = angular.reshape(len(senders), -1)
-        geometry = [angular @ getattr(self, f"geometry_{number}") for number in range(len(self.columns))]
-        return EdgeFeatures(lengths, cut, waves, tuple(geometry))
+        return EdgeFeatures(lengths, cut, waves, (angular,))
 
 
 def _program(

@@ -62,3 +62,14 @@ class SolidHarmonics(nn.Module):
             outer = (blocks[-1].unsqueeze(-1) * vectors.unsqueeze(-2)).reshape(vectors.shape[0], -1)
             blocks.append(outer @ getattr(self, f"recursion_{degree}"))
         return torch.cat(blocks, dim=-1)
+
+
+def rotation_matrices(degree: int, rotations: Tensor) -> Tensor:
+    """D_l with S_l(Q·v) = D_l · S_l(v): ``rotations`` Q [B,3,3] → [B, 2l+1, 2l+1]. For improper Q too."""
+    if degree == 0:
+        return rotations.new_ones(len(rotations), 1, 1)
+    matrix = torch.as_tensor(recursion(degree), dtype=rotations.dtype, device=rotations.device)  # [(2l-1)·3, 2l+1]
+    below = rotation_matrices(degree - 1, rotations)
+    size = below.shape[1] * 3
+    product = torch.einsum("bij,bxy->bixjy", below, rotations).reshape(-1, size, size)
+    return matrix.T @ product @ matrix / (matrix * matrix).sum(0)[0]

@@ -71,7 +71,10 @@ class ManyBodyProduct(nn.Module):
 
     def forward(self, a: Tensor, species: Tensor) -> Features:
         """``a``: the blocks of A one after the other [C, N, K], over √K; ``species`` [N] → {irrep: [N, dim, K]}."""
-        mixed = torch.bmm(a, self.mix.index_select(0, self.block_of_row))
+        return self.of_mixed(torch.bmm(a, self.mix.index_select(0, self.block_of_row)), species)
+
+    def of_mixed(self, mixed: Tensor, species: Tensor) -> Features:
+        """μ of A whose channels are mixed already."""
         if self.weights.shape[0] > 1:  # only of the elements that are there
             kinds, species = torch.unique(species, return_inverse=True)
             terms = self._terms(tuple(kinds.tolist()))

@@ -199,14 +199,20 @@ class FeatureMessage(_Message):
         self, features: Features, edges: EdgeFeatures, geometry: Tensor, chebyshev: Tensor | None, graph: Graph
     ) -> Tensor:
         """A [C, N, K]: the blocks of ``self.blocks`` one after the other."""
+        position, moment = self.radial_weights(edges, chebyshev, graph)
+        sent = torch.cat([features[irrep] for irrep in self.sources], dim=1)
+        message = self.sum(geometry, position, moment, sent, graph.senders, graph.real)
+        return message * self.normalisation(edges, graph)
+
+    def radial_weights(
+        self, edges: EdgeFeatures, chebyshev: Tensor | None, graph: Graph
+    ) -> tuple[Tensor, Tensor | None]:
+        """P [E, functions, K] and K likewise, None without moments [13, 14]."""
         senders = graph.senders.reshape(-1)
         scale = 1.0 / math.sqrt(self.position.shape[0])
         position = self.radial_position(edges.bessel, chebyshev, senders) @ (self.position * scale)
         position = position.reshape(-1, self.num_position, self.channels)
-        moment = None
-        if chebyshev is not None:
-            moment = self.radial_moment(edges.bessel, chebyshev, senders) @ (self.moment * scale)
-            moment = moment.reshape(-1, self.num_moment, self.channels)
-        sent = torch.cat([features[irrep] for irrep in self.sources], dim=1)
-        message = self.sum(geometry, position, moment, sent, graph.senders, graph.real)
-        return message * self.normalisation(edges, graph)
+        if chebyshev is None:
+            return position, None
+        moment = self.radial_moment(edges.bessel, chebyshev, senders) @ (self.moment * scale)
+        return position, moment.reshape(-1, self.num_moment, self.channels)

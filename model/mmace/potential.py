@@ -74,10 +74,15 @@ class Layer(nn.Module):
     ) -> Features:
         """All features {irrep: [N, dim, K]}, ``geometry`` G of this layer, R and T of `MomentBasis`."""
         a = self.message(features, edges, geometry, chebyshev, graph)
-        mu = self.product(a, graph.species)
+        return self.update(self.product(a, graph.species), features, solid, chebyshev, graph.species)
+
+    def update(
+        self, mu: Features, features: Features, solid: Tensor | None, chebyshev: Tensor | None, species: Tensor
+    ) -> Features:
+        """What follows on the many-body product μ [21–23]."""
         own = None
         if self.own is not None and solid is not None and chebyshev is not None:
-            own = self.own(mu, solid, chebyshev, graph.species)
+            own = self.own(mu, solid, chebyshev, species)
         updated: Features = {}
         for number, irrep in enumerate(self.outputs):
             norm = 1.0 / math.sqrt(mu[irrep].shape[-1])
@@ -85,7 +90,7 @@ class Layer(nn.Module):
             if own is not None and self.mix_own is not None and irrep in own:
                 value = value + linear(own[irrep], self.mix_own[number] * norm)
             if self.self_weight is not None and self.kept[number]:
-                weight = self.self_weight[number].index_select(0, graph.species) * norm
+                weight = self.self_weight[number].index_select(0, species) * norm
                 value = value + torch.bmm(features[irrep], weight)
             updated[irrep] = value
         return updated
@@ -215,11 +220,11 @@ class Potential(nn.Module):
         """
         if create_graph:
             return self._derivatives(graph, forces, stress, magnetic_forces, create_graph=True)
-        with self._weights_fixed():
+        with self.weights_fixed():
             return self._derivatives(graph, forces, stress, magnetic_forces, create_graph=False)
 
     @contextmanager
-    def _weights_fixed(self) -> Iterator[None]:
+    def weights_fixed(self) -> Iterator[None]:
         """Weights that ask for no gradient meanwhile: nothing is computed for them."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         for parameter in trainable:

@@ -1,0 +1,90 @@
+"""Rigid rotations of all moments: the same energies as one evaluation each."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+from scipy.spatial.transform import Rotation
+
+from mmace import Potential, PotentialConfig, build_graph
+from mmace.errors import UserError
+from mmace.harmonics import SolidHarmonics, rotation_matrices
+from mmace.spins.scan import rotation_energies
+
+
+def cell():
+    atoms = bulk("Fe", cubic=True).repeat((2, 1, 1))
+    atoms.numbers[1:3] = 28
+    atoms.rattle(0.1, seed=2)
+    atoms.arrays.pop("initial_magmoms", None)
+    atoms.set_initial_magnetic_moments(np.random.default_rng(0).normal(size=(4, 3)))
+    return atoms
+
+
+@pytest.mark.parametrize("elements", [["Fe", "Ni"], ["Ni", "Co", "Fe"]])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("symmetry", ["soc", "nonsoc", "paper"])
+def test_scan_equals_single_evaluations(symmetry, layers, elements):
+    config = PotentialConfig(
+        elements=elements, symmetry=symmetry, r_max=3.6, num_layers=layers, hidden="6x0e+6x1o", l_pos=2,
+        l_mag=1 if symmetry == "nonsoc" else 2, seed=1, m_max=dict.fromkeys(elements, 3.0), heads=("a", "b"),
+    )  # fmt: skip
+    model, atoms = Potential(config), cell()
+    rotations = Rotation.random(5, random_state=1).as_matrix()
+    rotations[-1] *= -1.0
+    energies = rotation_energies(model, atoms, rotations, head=1, batch_nodes=8)
+    single = []
+    for rotation in rotations:
+        turned = atoms.copy()
+        turned.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments() @ rotation.T)
+        single.append(float(model(build_graph(turned, elements, 3.6, head=1))["energy"]))
+    np.testing.assert_allclose(energies, single, atol=1e-9)
+    spread = np.ptp(single[:-1])
+    assert spread < 1e-9 if symmetry == "nonsoc" else spread > 1e-6
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_rotation_matrices_turn_harmonics(degree):
+    rotations = torch.tensor(Rotation.random(4, random_state=0).as_matrix())
+    vectors = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    block = slice(degree**2, (degree + 1) ** 2)
+    harmonics = SolidHarmonics(3, torch.float64)
+    turned = harmonics(torch.einsum("bij,bj->bi", rotations, vectors))[:, block]
+    expected = torch.einsum("bij,bj->bi", rotation_matrices(degree, rotations), harmonics(vectors)[:, block])
+    torch.testing.assert_close(turned, expected)
+
+
+def test_what_cannot_be_scanned_is_said():
+    none = Potential(PotentialConfig(elements=["Fe", "Ni"], symmetry="none", hidden="4x0e", r_max=3.6))
+    with pytest.raises(UserError, match="no moments"):
+        rotation_energies(none, cell(), np.eye(3)[None])
+    model = Potential(PotentialConfig(elements=["Fe", "Ni"], hidden="4x0e", r_max=3.6))
+    with pytest.raises(UserError, match="orthogonal"):
+        rotation_energies(model, cell(), 2.0 * np.eye(3)[None])
+
+
+@pytest.mark.parametrize(("collinear", "layers", "l_mag"), [(True, 1, 2), (True, 2, 1), (False, 1, 1)])
+@pytest.mark.parametrize("symmetry", ["soc", "paper"])
+def test_many_rotations_from_a_few(symmetry, collinear, layers, l_mag):
+    """More rotations than the space has functions: interpolated, and still the same numbers."""
+    config = PotentialConfig(
+        elements=["Fe", "Ni"], symmetry=symmetry, r_max=3.6, num_layers=layers, hidden="4x0e", l_pos=2, l_mag=l_mag,
+        correlation=2 if layers == 2 else 3, seed=1,
+    )  # fmt: skip
+    model, atoms = Potential(config), cell()
+    if collinear:
+        atoms.set_initial_magnetic_moments(np.outer([2.0, 0.5, -0.4, 2.2], [0.6, 0.0, 0.8]))
+    rotations = Rotation.random(560, random_state=3).as_matrix()
+    energies = rotation_energies(model, atoms, rotations)
+    few = rotation_energies(model, atoms, rotations[:20])  # too few to interpolate: one by one
+    np.testing.assert_allclose(energies[:20], few, atol=1e-8)
+    assert np.ptp(few) > 1e-6
+
+
+def test_turning_onto_the_opposite_direction():
+    atoms = cell()
+    atoms.set_initial_magnetic_moments(np.outer(np.ones(4), [0.0, 0.0, -2.0]))
+    model = Potential(PotentialConfig(elements=["Fe", "Ni"], hidden="4x0e", r_max=3.6, l_pos=2))
+    rotations = np.concatenate([np.eye(3)[None], Rotation.random(99, random_state=1).as_matrix()])
+    energies = rotation_energies(model, atoms, rotations)
+    assert energies[0] == pytest.approx(float(model(build_graph(atoms, ["Fe", "Ni"], 3.6))["energy"]), abs=1e-8)
