@@ -55,7 +55,10 @@ def main() -> None:
     }
     rotations = Rotation.random(arguments.rotations, random_state=0).as_matrix()
     rows = []
-    print(f"{'config':11} {'moments':13} {'dtype':8} {'single ms':>9} {'scan ms':>9} {'scan in single energies':>24}", flush=True)
+    print(
+        f"{'config':11} {'moments':13} {'dtype':8} {'single ms':>9} {'scan ms':>9} {'scan in single energies':>24}",
+        flush=True,
+    )
     for name, settings in CONFIGS.items():
         for state, dtype in itertools.product(states, ("float32", "float64")):
             atoms.set_initial_magnetic_moments(states[state])

@@ -161,4 +161,3 @@ class _Sum:
             call(ctypes.c_int64(mode), problem)
 
         run_parts(work, nodes)
-

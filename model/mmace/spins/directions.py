@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmace.harmonics import rotation_matrices
 
-SPARE = 1.5  # samples per function: keeps the least squares well conditioned
+SPARE_POINTS, SPARE_ROTATIONS = 1.1, 1.5  # samples per function, even or random: least squares well conditioned
 LARGEST_MATRICES = 6  # degree of D_L; beyond, the space is larger than any scan
 
 
@@ -33,9 +33,9 @@ class RotationFunctions:
     def samples(self) -> np.ndarray:
         """Proper rotations [B,3,3] that decide every function of the space."""
         assert self.count is not None
-        number = int(SPARE * self.count) + 8
         if self.axis is None:
-            return Rotation.random(2 * number, random_state=0).as_matrix()
+            return Rotation.random(int(SPARE_ROTATIONS * self.count) + 8, random_state=0).as_matrix()
+        number = int(SPARE_POINTS * self.count) + 8
         k = np.arange(number) + 0.5  # Fibonacci's points on the sphere
         z, azimuth = 1 - 2 * k / number, np.pi * (1 + 5**0.5) * k
         r = np.sqrt(1 - z**2)
@@ -59,7 +59,8 @@ class RotationFunctions:
 
     def interpolation(self, rotations: np.ndarray, samples: np.ndarray) -> Tensor:
         """Matrix [B, samples]: values at ``rotations`` from values at ``samples``. float64."""
-        return torch.as_tensor(self.values(rotations) @ np.linalg.pinv(self.values(samples)))
+        wanted, known = (torch.as_tensor(self.values(turns)) for turns in (rotations, samples))
+        return wanted @ torch.linalg.pinv(known)
 
 
 def common_axis(magmoms: np.ndarray) -> np.ndarray | None:

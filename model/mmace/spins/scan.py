@@ -90,9 +90,7 @@ class _Scan:
         self.edges = model.edges.uncoupled(graph, graph.positions, graph.cell)
         self.embedded: Features = {model.scalar: model.embedding.index_select(0, graph.species).unsqueeze(1)}
         self.targets = self._first_layer()
-        self.weights = [
-            layer.message.radial_weights(self.edges, self.chebyshev, graph) for layer in self._layers()[1:]
-        ]
+        self.weights = [layer.message.radial_weights(self.edges, self.chebyshev, graph) for layer in self._layers()[1:]]
         unturned = torch.eye(3, dtype=self.solid.dtype, device=self.solid.device).unsqueeze(0)
         self.rest = torch.zeros_like(self.solid[0, 0])
         self.rest = model.node_energies(graph).sum() - self.energies(*self.features(unturned))[0]
