@@ -32,7 +32,7 @@ class MomentRelaxation:
 
 def relax_moments(
     model: Potential,
-    structures: Atoms | Sequence[Atoms],
+    structures: Atoms | Graph | Sequence[Atoms],
     mode: str = "full",
     axis: Sequence[float] = (0.0, 0.0, 1.0),
     frozen: Sequence[int] = (),
@@ -42,7 +42,7 @@ def relax_moments(
     batch_atoms: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[MomentRelaxation]:
-    """Minimise the energy over the moments, starting from each structure's initial magnetic moments.
+    """Minimise the energy over the moments, starting from each structure's initial magnetic moments or from a graph's.
 
     ``mode``: ``full`` vectors; ``collinear`` signed lengths along ``axis``; ``directions`` at fixed lengths;
     ``magnitudes`` at fixed directions. ``frozen``: indices of sites that keep their moments, in every structure. Steps
@@ -58,22 +58,27 @@ def relax_moments(
     if not model.config.rules.magnetic:
         raise UserError("relax_moments: this model has no moments (symmetry = none)")
     direction = np.asarray(axis, dtype=float) / np.linalg.norm(axis)
-    queue = [structures] if isinstance(structures, Atoms) else list(structures)
+    queue: Sequence[Atoms | Graph]
+    if isinstance(structures, Graph):
+        queue = _single_graphs(structures)
+    else:
+        queue = [structures] if isinstance(structures, Atoms) else list(structures)
     out: list[MomentRelaxation] = []
     while len(out) < len(queue):
-        batch: list[Atoms] = []
-        for atoms in queue[len(out) :]:
-            if batch and sum(map(len, batch)) + len(atoms) > batch_atoms:
+        batch: list[Graph] = []
+        for structure in queue[len(out) :]:
+            size = len(structure.species) if isinstance(structure, Graph) else len(structure)
+            if batch and sum(len(graph.species) for graph in batch) + size > batch_atoms:
                 break
-            batch.append(atoms)
+            batch.append(structure if isinstance(structure, Graph) else _graph(model, structure))
         variables = _Variables(model, batch, mode, direction, frozen)
         result = minimise(variables.problem(), gradient_tolerance, max_evaluations, trust_radius)
         moments = variables.moments(torch.from_numpy(result.x)).detach().numpy()
-        ends = np.cumsum([len(atoms) for atoms in batch])
-        for number, (atoms, end) in enumerate(zip(batch, ends, strict=True)):
+        ends = np.cumsum([len(graph.species) for graph in batch])
+        for number, (graph, end) in enumerate(zip(batch, ends, strict=True)):
             out.append(
                 MomentRelaxation(
-                    moments[end - len(atoms) : end],
+                    moments[end - len(graph.species) : end],
                     float(result.values[number]),
                     bool(result.converged[number]),
                     int(result.evaluations[number]),
@@ -86,25 +91,58 @@ def relax_moments(
     return out
 
 
+def _graph(model: Potential, atoms: Atoms) -> Graph:
+    """Graph of one structure on the model's device; moments stay in double precision, on the CPU."""
+    config = model.config
+    graph = build_graph(atoms, config.elements, config.r_max, dtype=config.torch_dtype)
+    return graph.to(device=next(model.parameters()).device).with_magmoms(torch.from_numpy(vector_moments(atoms)))
+
+
+def _single_graphs(graph: Graph) -> list[Graph]:
+    """One graph per structure of a batch."""
+    singles = []
+    first = 0
+    for number, size in enumerate(graph.num_atoms.tolist()):
+        atoms, structure = slice(first, first + size), slice(number, number + 1)
+        singles.append(
+            Graph(
+                positions=graph.positions[atoms],
+                magmoms=graph.magmoms[atoms],
+                species=graph.species[atoms],
+                cell=graph.cell[structure],
+                structure=torch.zeros_like(graph.structure[atoms]),
+                num_atoms=graph.num_atoms[structure],
+                senders=graph.senders[atoms] - first,
+                shifts=graph.shifts[atoms],
+                real=graph.real[atoms],
+                volume=graph.volume[structure],
+                head=graph.head[structure],
+            )
+        )
+        first += size
+    return singles
+
+
 class _Variables:
     """Free variables x [N,d] of a batch in one mode, and moments as a differentiable function of them."""
 
     def __init__(
-        self, model: Potential, batch: Sequence[Atoms], mode: str, axis: np.ndarray, frozen: Sequence[int]
+        self, model: Potential, graphs: list[Graph], mode: str, axis: np.ndarray, frozen: Sequence[int]
     ) -> None:
         config = model.config
-        self.model, self.mode = model, mode
-        self.graphs = [build_graph(atoms, config.elements, config.r_max, dtype=config.torch_dtype) for atoms in batch]
-        start = np.concatenate([vector_moments(atoms) for atoms in batch])
-        self.structure = np.repeat(np.arange(len(batch)), [len(atoms) for atoms in batch])
+        self.model, self.mode, self.graphs = model, mode, graphs
+        start = torch.cat([graph.magmoms for graph in graphs]).detach().cpu().double().numpy()
+        sizes = [len(graph.species) for graph in graphs]
+        self.structure = np.repeat(np.arange(len(graphs)), sizes)
         self.free = np.ones(len(start), dtype=bool)
         first = 0
-        for atoms in batch:
-            if any(not -len(atoms) <= site < len(atoms) for site in frozen):
-                raise UserError(f"relax_moments: frozen = {list(frozen)}, but a structure has {len(atoms)} sites")
-            self.free[[first + site % len(atoms) for site in frozen]] = False
-            first += len(atoms)
-        limit = np.array([config.m_max_of(symbol) for atoms in batch for symbol in atoms.get_chemical_symbols()])
+        for size in sizes:
+            if any(not -size <= site < size for site in frozen):
+                raise UserError(f"relax_moments: frozen = {list(frozen)}, but a structure has {size} sites")
+            self.free[[first + site % size for site in frozen]] = False
+            first += size
+        species = torch.cat([graph.species for graph in graphs]).cpu().numpy()
+        limit = np.array([config.m_max_of(element) for element in config.elements])[species]
         lengths = np.linalg.norm(start, axis=1)
         unit = np.where(lengths[:, None] > LEAST_LENGTH, start / np.maximum(lengths, LEAST_LENGTH)[:, None], axis)
         if mode == "collinear":
@@ -147,7 +185,7 @@ class _Variables:
             moments = self.moments(x).index_select(0, rows).to(graph.positions)
             nodes = self.model.node_energies(graph.with_magmoms(moments))
             (gradient,) = torch.autograd.grad(nodes.sum(), x)
-            energies = np.bincount(self.structure[rows], nodes.detach().numpy(), minlength=len(active))
+            energies = np.bincount(self.structure[rows], nodes.detach().cpu().numpy(), minlength=len(active))
             return energies, gradient.numpy().astype(float)
 
         return Problem(self.initial, self.low, self.high, self.structure, len(self.graphs), evaluate)
