@@ -23,7 +23,7 @@ from mmace.coupling import Irrep
 from mmace.errors import UserError
 from mmace.graph import Graph, build_graph, vector_moments
 from mmace.harmonics import rotation_matrices
-from mmace.messages import ElementMessage, Features, FeatureMessage
+from mmace.messages import ElementMessage, FeatureMessage, Features
 from mmace.potential import Layer, Potential
 from mmace.spins.directions import RotationFunctions
 
@@ -90,7 +90,11 @@ class _Scan:
         self.edges = model.edges.uncoupled(graph, graph.positions, graph.cell)
         self.embedded: Features = {model.scalar: model.embedding.index_select(0, graph.species).unsqueeze(1)}
         self.targets = self._first_layer()
-        self.weights = [layer.message.radial_weights(self.edges, self.chebyshev, graph) for layer in self._layers()[1:]]
+        self.weights = [
+            layer.message.radial_weights(self.edges, self.chebyshev, graph)
+            for layer in self._layers()
+            if isinstance(layer.message, FeatureMessage)
+        ]
         unturned = torch.eye(3, dtype=self.solid.dtype, device=self.solid.device).unsqueeze(0)
         self.rest = torch.zeros_like(self.solid[0, 0])
         self.rest = model.node_energies(graph).sum() - self.energies(*self.features(unturned))[0]
