@@ -5,6 +5,7 @@ Node features of one irrep are tensors [N, dim, K]; K is the number of channels.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -16,6 +17,10 @@ from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, produc
 from mmace.messages import Features
 from mmace.polynomial import SparsePolynomial, Term
 from mmace.radial import MLP, normal
+
+logger = logging.getLogger("mmace")
+
+MANY_COMPONENTS = 200  # of A; nonsoc has (l_pos+1)²·(l_mag+1)²
 
 
 class ManyBodyProduct(nn.Module):
@@ -39,6 +44,13 @@ class ManyBodyProduct(nn.Module):
         self.mix = normal(generator, dtype, len(blocks), channels, channels)
         block_of_row = [number for number, block in enumerate(blocks) for _ in range(block.dim)]
         self.register_buffer("block_of_row", torch.tensor(block_of_row), persistent=False)
+        components = sum(block.dim for block in blocks)
+        if correlation == 3 and components > MANY_COMPONENTS:
+            logger.warning(
+                "products of three of %d components: setting up takes minutes, and each step is slow; "
+                "with symmetry = nonsoc, l_mag = 1 is usual",
+                components,
+            )
         # Columns of `coupling` are all (output irrep, order, coupling); rows are all (output component, monomial).
         terms: list[list[Term]] = []
         entries: list[tuple[int, int, float]] = []
