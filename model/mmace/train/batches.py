@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmace.fields import ENERGY, FORCES, LABELS, MAGNETIC_FORCES, STRESS
+from mmace.fields import FORCES, LABELS, MAGNETIC_FORCES, STRESS
 from mmace.graph import Graph, build_graph, collate
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
 from mmace.train.heads import head_index
 from mmace.train.sampling import Sizes, epoch_batches, shares
 from mmace.train.shard_file import Record
+from mmace.train.shard_format import ATOM_LABELS
 from mmace.train.shards import ShardedConfigurations, check_cutoff
 
 LABEL_NAMES = tuple(label.name for label in LABELS)
@@ -105,8 +106,12 @@ class ShardSingles(Sequence[Batch]):
     def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        record, graph = self.configurations.with_graph(index, self.elements, self.dtype, self.heads)
-        return _labelled(record, graph, self.dtype)
+        return self.joined([index])
+
+    def joined(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """One batch of several structures."""
+        records, graph = self.configurations.with_graph(indices, self.elements, self.dtype, self.heads)
+        return _labelled(records, graph, self.dtype)
 
 
 def sizes_of(singles: Sequence[Batch]) -> Sizes:
@@ -131,26 +136,40 @@ def _single(
 ) -> Batch:
     head = head_index(configuration, heads)
     graph = build_graph(configuration.to_atoms(), elements, r_max, dtype=dtype, head=head)
-    return _labelled(configuration, graph, dtype)
+    return _labelled([configuration], graph, dtype)
 
 
-def _labelled(configuration: Configuration | Record, graph: Graph, dtype: torch.dtype) -> Batch:
+def _labelled(configurations: Sequence[Configuration | Record], graph: Graph, dtype: torch.dtype) -> Batch:
     # Without a volume the stress has no meaning and no label; NaN would still poison the gradient of the others.
     graph = replace(graph, volume=torch.nan_to_num(graph.volume, nan=1.0))
-    shapes = {ENERGY.name: (1,), FORCES.name: (-1, 3), STRESS.name: (1, 3, 3), MAGNETIC_FORCES.name: (-1, 3)}
-    empty = {
-        ENERGY.name: np.zeros(1),
-        FORCES.name: np.zeros((len(configuration), 3)),
-        STRESS.name: np.zeros((1, 3, 3)),
-        MAGNETIC_FORCES.name: np.zeros((len(configuration), 3)),
-    }
     labels, weights, present = {}, {}, {}
     for name in LABEL_NAMES:
-        value = getattr(configuration, name)
-        present[name] = value is not None
-        labels[name] = torch.as_tensor(empty[name] if value is None else value, dtype=dtype).reshape(shapes[name])
-        weights[name] = torch.tensor([configuration.weight if present[name] else 0.0], dtype=dtype)
+        values = [getattr(configuration, name) for configuration in configurations]
+        known = np.array([value is not None for value in values])
+        filled = [
+            _nothing(name, configuration) if value is None else np.asarray(value, dtype=float)
+            for configuration, value in zip(configurations, values, strict=True)
+        ]
+        joined = np.concatenate(filled) if name in ATOM_LABELS else np.array(filled)
+        own = np.array([configuration.weight for configuration in configurations])
+        labels[name] = torch.from_numpy(joined).to(dtype)
+        weights[name] = torch.from_numpy(np.where(known, own, 0.0)).to(dtype)
+        present[name] = bool(known.any())
     return Batch(graph, labels, weights, present)
+
+
+def _nothing(name: str, configuration: Configuration | Record) -> np.ndarray:
+    """Zeros in the place of a label that is not known."""
+    if name in ATOM_LABELS:
+        return np.zeros((len(configuration), 3))
+    return np.zeros((3, 3)) if name == STRESS.name else np.zeros(())
+
+
+def joined(singles: Sequence[Batch], indices: Sequence[int] | np.ndarray) -> Batch:
+    """One batch of the structures at ``indices``."""
+    if isinstance(singles, ShardSingles):
+        return singles.joined(indices)
+    return join([singles[int(index)] for index in indices])
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -188,7 +207,7 @@ def training_batches(
         # with nothing to do, a process works on what counts for nothing: all take the same path through the program
         idle = len(own) == 0
         own = np.zeros(1, dtype=np.int64) if idle else own
-        batch = join([singles[int(index)] for index in plan[step][own]])
+        batch = joined(singles, plan[step][own])
         if config.rotate_jointly or config.rotate_moments:
             batch = batch.rotated(*_rotations(batch, config, epoch, step, len(plan[step]), own))
         if idle:

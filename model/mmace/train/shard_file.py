@@ -127,39 +127,65 @@ class ShardFile:
         """The structure in row ``row`` with its labels and its name."""
         return Configuration(**self.record(row).__dict__, name=self.read("name", row, row + 1)[0].decode())
 
-    def graph(
-        self, row: int, record: Record, elements: Sequence[str], dtype: torch.dtype, heads: Sequence[str]
-    ) -> Graph:
-        """The graph of the structure in row ``row``, ``record``, from its cached neighbour list; see `mmace.graph` for
-        the padded layout. Raises `UserError` for an element or a head that the model does not know."""
-        species = _table(tuple(elements))[record.numbers]
-        if (species < 0).any():
-            check_elements([self.configuration(row)], elements)
-        if record.head is not None and record.head not in heads:
-            head_index(self.configuration(row), heads)
-        count = len(record)
+    def neighbors(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Neighbour list of the structure in row ``row``: counts [N], senders [E], shifts [E,3], by receiver."""
         begin, end = int(self.first_edge[row]), int(self.first_edge[row + 1])
-        neighbors = self.read("neighbors", int(self.first_atom[row]), int(self.first_atom[row + 1]))
-        width = max(int(neighbors.max(initial=0)), 1)
-        real = np.arange(width) < neighbors[:, None]
-        senders = np.repeat(np.arange(count)[:, None], width, axis=1)
-        senders[real] = self.read("senders", begin, end)
-        shifts = np.zeros((count, width, 3), dtype=_numpy_type(dtype))
-        shifts[real] = self.read("shifts", begin, end)
-        volume = abs(float(np.linalg.det(record.cell))) if record.pbc.all() else float("nan")
-        return Graph(
-            positions=torch.from_numpy(record.positions).to(dtype),
-            magmoms=torch.from_numpy(record.magmoms).to(dtype),
-            species=torch.from_numpy(species),
-            cell=torch.from_numpy(record.cell).to(dtype).unsqueeze(0),
-            structure=torch.zeros(count, dtype=torch.int64),
-            num_atoms=torch.tensor([count]),
-            senders=torch.from_numpy(senders),
-            shifts=torch.from_numpy(shifts),
-            real=torch.from_numpy(real),
-            volume=torch.tensor([volume], dtype=dtype),
-            head=torch.tensor([0 if record.head is None else tuple(heads).index(record.head)]),
-        )
+        counts = self.read("neighbors", int(self.first_atom[row]), int(self.first_atom[row + 1]))
+        return counts, self.read("senders", begin, end), self.read("shifts", begin, end)
+
+    def check(self, row: int, elements: Sequence[str], heads: Sequence[str]) -> None:
+        """Raises `UserError` if the structure in row ``row`` has an element or a head that is not among these."""
+        configuration = self.configuration(row)
+        check_elements([configuration], elements)
+        head_index(configuration, heads)
+
+
+def joined_graph(
+    places: Sequence[tuple[ShardFile, int]],
+    records: Sequence[Record],
+    elements: Sequence[str],
+    dtype: torch.dtype,
+    heads: Sequence[str],
+) -> Graph:
+    """One graph of several structures from their cached neighbour lists, as `build_graph` makes it: see `mmace.graph`
+    for the padded layout. It is put together at once, since tensors of single structures would take longer to make
+    than small structures take in the model.
+
+    Parameters: ``places`` shard and row of each structure, ``records`` what stands there. Raises `UserError` for an
+    element or a head that the model does not know.
+    """
+    species = _table(tuple(elements))[np.concatenate([record.numbers for record in records])]
+    numbered: dict[str | None, int] = {None: 0, **{head: number for number, head in reversed(list(enumerate(heads)))}}
+    if species.min() < 0 or any(record.head not in numbered for record in records):
+        for shard, row in places:
+            shard.check(row, elements, heads)
+    lists = [shard.neighbors(row) for shard, row in places]
+    sizes = np.array([len(record) for record in records])
+    first = np.cumsum(sizes) - sizes
+    count = int(sizes.sum())
+    neighbors = np.concatenate([counts for counts, _, _ in lists])
+    width = max(int(neighbors.max(initial=0)), 1)
+    real = np.arange(width) < neighbors[:, None]
+    senders = np.repeat(np.arange(count)[:, None], width, axis=1)
+    senders[real] = np.concatenate([own + start for (_, own, _), start in zip(lists, first, strict=True)])
+    shifts = np.zeros((count, width, 3), dtype=np.float32 if dtype == torch.float32 else np.float64)
+    shifts[real] = np.concatenate([images for _, _, images in lists])
+    cells = np.array([record.cell for record in records])
+    periodic = np.array([record.pbc.all() for record in records])
+    volumes = np.where(periodic, np.abs(np.linalg.det(cells)), np.nan)
+    return Graph(
+        positions=torch.from_numpy(np.concatenate([record.positions for record in records])).to(dtype),
+        magmoms=torch.from_numpy(np.concatenate([record.magmoms for record in records])).to(dtype),
+        species=torch.from_numpy(species),
+        cell=torch.from_numpy(cells).to(dtype),
+        structure=torch.from_numpy(np.repeat(np.arange(len(records)), sizes)),
+        num_atoms=torch.from_numpy(sizes),
+        senders=torch.from_numpy(senders),
+        shifts=torch.from_numpy(shifts),
+        real=torch.from_numpy(real),
+        volume=torch.from_numpy(volumes).to(dtype),
+        head=torch.tensor([numbered[record.head] for record in records]),
+    )
 
 
 @lru_cache
@@ -168,7 +194,3 @@ def _table(elements: tuple[str, ...]) -> np.ndarray:
     table = np.full(len(chemical_symbols), -1)
     table[[atomic_numbers[symbol] for symbol in elements]] = np.arange(len(elements))
     return table
-
-
-def _numpy_type(dtype: torch.dtype) -> type[np.floating]:
-    return np.float32 if dtype == torch.float32 else np.float64

@@ -23,7 +23,7 @@ from mmace.errors import UserError
 from mmace.fields import BRANCHES, MAGMOMS
 from mmace.graph import Graph
 from mmace.train.configuration import Configuration
-from mmace.train.shard_file import Record, ShardFile
+from mmace.train.shard_file import Record, ShardFile, joined_graph
 from mmace.train.shard_format import ShardSummary, open_hdf5, read_summary, write_hdf5
 
 INDEX = "index.h5"
@@ -184,13 +184,17 @@ class ShardedConfigurations(Sequence[Configuration]):
         return ShardedConfigurations(self.reader, self.indices[np.asarray(indices, dtype=np.int64)])
 
     def with_graph(
-        self, index: int, elements: Sequence[str], dtype: torch.dtype, heads: Sequence[str] = ("default",)
-    ) -> tuple[Record, Graph]:
-        """What is known of one configuration, and its graph from the cached neighbour list, as `mmace.build_graph`
-        makes it. Raises `UserError` for an element or a head that the model does not know."""
-        shard, row = self.reader.place(int(self.indices[index]))
-        record = shard.record(row)
-        return record, shard.graph(row, record, elements, dtype, heads)
+        self,
+        indices: Sequence[int] | np.ndarray,
+        elements: Sequence[str],
+        dtype: torch.dtype,
+        heads: Sequence[str] = ("default",),
+    ) -> tuple[list[Record], Graph]:
+        """What is known of some of the configurations, and one graph of them from the cached neighbour lists, as
+        `mmace.build_graph` makes it. Raises `UserError` for an element or a head that the model does not know."""
+        places = [self.reader.place(int(self.indices[index])) for index in indices]
+        records = [shard.record(row) for shard, row in places]
+        return records, joined_graph(places, records, elements, dtype, heads)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -9,7 +9,7 @@ import torch
 
 from mmace.fields import LABELS
 from mmace.potential import Potential
-from mmace.train.batches import Batch, ShardSingles, join, sizes_of
+from mmace.train.batches import Batch, ShardSingles, joined, sizes_of
 from mmace.train.config import TrainingConfig
 from mmace.train.distributed import Processes
 from mmace.train.evaluate import ErrorSums, batch_errors
@@ -34,7 +34,7 @@ class ValidationBatches:
         return iter(self.kept) if self.kept is not None else (self._batch(group) for group in self.groups)
 
     def _batch(self, group: np.ndarray) -> Batch:
-        return join([self.singles[int(index)] for index in group])
+        return joined(self.singles, group)
 
 
 def _groups(singles: Sequence[Batch], config: TrainingConfig) -> list[np.ndarray]:

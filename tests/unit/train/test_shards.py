@@ -18,7 +18,7 @@ from mmace.data.extxyz import to_text
 from mmace.errors import UserError
 from mmace.train import TrainingConfig, evaluate_configurations, read_configurations, shard_writer, train
 from mmace.train.atomic_energies import EnergyFit, fit_atomic_energies, isolated_atom_energies
-from mmace.train.batches import join, prepare
+from mmace.train.batches import joined, prepare
 from mmace.train.gathered import Joined, elements_of, has_energies, is_collinear, largest_energy, largest_moments
 from mmace.train.heads import by_head, heads_of_data
 from mmace.train.shard_writer import write_shards
@@ -62,7 +62,7 @@ def test_configurations_and_graphs_are_those_of_the_data(data, shards):
         assert (there.weight, there.head, there.name) == (configuration.weight, configuration.head, configuration.name)
         for dtype in (torch.float64, torch.float32):
             heads = ("default", "other")
-            graph = shards.with_graph(index, ["Ni", "Fe"], dtype, heads)[1]
+            graph = shards.with_graph([index], ["Ni", "Fe"], dtype, heads)[1]
             head = heads.index(configuration.head or "default")
             expected = build_graph(configuration.to_atoms(), ["Ni", "Fe"], R_MAX, dtype=dtype, head=head)
             for name, tensor in expected.__dict__.items():
@@ -122,10 +122,14 @@ def test_batches_and_training_are_those_of_the_data_in_memory(tmp_path, data):
     data = [c for c in data if c.head is None]
     shards = write_shards(data, tmp_path / "shards", r_max=R_MAX, processes=1, structures_per_shard=2)
     singles = [prepare(part, ["Fe", "Ni"], R_MAX, torch.float64) for part in (data, shards)]
-    batches = [join([part[index] for index in (5, 8, 1)]) for part in singles]
-    for name, label in batches[0].labels.items():
-        assert torch.equal(label, batches[1].labels[name])
-        assert torch.equal(batches[0].weights[name], batches[1].weights[name])
+    for chosen in ([5, 8, 1], [8], [2]):
+        one, other = (joined(part, chosen) for part in singles)
+        for name, label in one.labels.items():
+            assert torch.equal(label, other.labels[name])
+            assert torch.equal(one.weights[name], other.weights[name])
+        assert one.present == other.present
+        for name, tensor in one.graph.__dict__.items():
+            assert torch.equal(tensor, getattr(other.graph, name)), name
     config = TrainingConfig(epochs=2, edges_per_batch=80, rotate_moments=True, rotate_jointly=True)
     results = [
         train(small_config(), config, part[:6], part[6:], tmp_path / name)
@@ -149,7 +153,7 @@ def test_only_the_structures_of_a_batch_are_read(tmp_path, make_data, monkeypatc
     monkeypatch.setattr(ShardFile, "record", lambda self, row: read.append(row) or real(self, row))
     singles = prepare(shards, ["Fe", "Ni"], R_MAX, torch.float64)
     assert read == []
-    join([singles[4], singles[11]])
+    joined(singles, [4, 11])
     assert read == [1, 2]
 
 
@@ -249,7 +253,7 @@ def test_damaged_and_foreign_shards_are_refused_in_one_line(tmp_path, make_data)
     def refusal(**ways) -> str:
         with pytest.raises(UserError) as caught:
             there = open_shards(folder)
-            there.with_graph(3, **{"elements": ["Fe", "Ni"], "dtype": torch.float64, **ways})
+            there.with_graph([3], **{"elements": ["Fe", "Ni"], "dtype": torch.float64, **ways})
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
