@@ -12,6 +12,8 @@ from mmace_flows.cli.learning_output import UNITS, errors_table, nested, output_
 from mmace_flows.cli.learning_processes import follows, said_once
 from mmace_flows.cli.learning_sections import ONLY_FINETUNE
 from mmace_flows.cli.learning_settings import (
+    check_folder,
+    check_output,
     checkpoint_file,
     data_options,
     model_config,
@@ -137,6 +139,8 @@ def train_command(
     drawn = settings.get("bootstrap", False) if bootstrap is None else bootstrap
     if drawn and members == 1:
         raise UserError(f"{where}: bootstrap draws a sample for each member of a committee; give --committee N")
+    folder = output or path_of(settings, "output", config_file) or Path(DEFAULT_OUTPUT)
+    check_output(folder, members)
     console = Console(stderr=True, quiet=follows())
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
     reading = data_options(settings, key, format_name, elements, zero_moments)
@@ -160,7 +164,7 @@ def train_command(
     job = TrainingJob(
         training=training,
         sets=sets,
-        folder=output or path_of(settings, "output", config_file) or Path(DEFAULT_OUTPUT),
+        folder=folder,
         potential=potential,
         initial=initial,
         overwrite=overwrite,
@@ -197,6 +201,8 @@ def evaluate_command(
     from mmace.train import errors_of, errors_of_heads, moment_rotation_error, predict
     from mmace_flows.cli.data_source import read_source
 
+    if plots is not None:
+        check_folder(plots, "--plots")
     potential = load(checkpoint_file(model))
     reading = data_options({}, key, format_name, elements, zero_moments)
     configurations = read_source(data, reading, Console(stderr=True))

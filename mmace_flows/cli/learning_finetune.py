@@ -12,7 +12,14 @@ from mmace.errors import UserError, unknown_key_message
 from mmace_flows.cli.learning import Device, EdgesPerBatch, Elements, FormatName, Keys, TensorBoard, ZeroMoments
 from mmace_flows.cli.learning_processes import follows, said_once
 from mmace_flows.cli.learning_sections import ONLY_TRAIN
-from mmace_flows.cli.learning_settings import checkpoint_file, data_options, path_of, read_settings, training_config
+from mmace_flows.cli.learning_settings import (
+    check_output,
+    checkpoint_file,
+    data_options,
+    path_of,
+    read_settings,
+    training_config,
+)
 
 if TYPE_CHECKING:
     from mmace.train import TrainingResult
@@ -110,6 +117,8 @@ def finetune_command(
     training = training_config(given, str(config or "options"), finetune=True)
     head = head or settings.get("head")
     weight = settings.get("replay_weight", REPLAY_WEIGHT) if replay_weight is None else replay_weight
+    folder = output or path_of(settings, "output", config) or Path(DEFAULT_OUTPUT)
+    check_output(folder, 1)
     console = Console(stderr=True, quiet=follows())
     initial = load(checkpoint_file(model))
     reading = data_options(settings, key, format_name, elements, zero_moments)
@@ -125,7 +134,7 @@ def finetune_command(
     job = TrainingJob(
         training=training,
         sets=sets,
-        folder=output or path_of(settings, "output", config) or Path(DEFAULT_OUTPUT),
+        folder=folder,
         initial=initial,
         overwrite=overwrite,
         plots=plots,

@@ -29,7 +29,9 @@ def read_settings(path: Path | None, refused: Sequence[str] = (), command: str =
     import yaml
 
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
+        refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise UserError(f"{path}: cannot be read ({reason}); give a YAML file of settings") from error
@@ -38,7 +40,10 @@ def read_settings(path: Path | None, refused: Sequence[str] = (), command: str =
     if settings is None:
         raise UserError(f"{path}: the file is empty; write sections {', '.join(SECTIONS)}, or leave it out")
     if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected sections {', '.join(SECTIONS)}; write them as 'name: value'")
+        raise UserError(
+            f"{path}: expected sections {', '.join(SECTIONS)}; write them as 'name: value', "
+            f"or give structures with --data {path}"
+        )
     for name, value in settings.items():
         if name not in SECTIONS:
             raise UserError(unknown_key_message(str(name), SECTIONS, str(path)))
@@ -60,6 +65,39 @@ def read_settings(path: Path | None, refused: Sequence[str] = (), command: str =
         if field not in FIELDS:
             raise UserError(unknown_key_message(str(field), FIELDS, f"{path}: keys"))
     return settings
+
+
+def refuse_repeated(node: Any, path: Path) -> None:
+    """Raises `UserError` for a setting that stands twice in the YAML ``node``: YAML would silently take the last."""
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            refuse_repeated(value, path)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+            raise UserError(f"{path}: line {line}: {key.value} stands in line {lines[key.value]} already; remove one")
+        refuse_repeated(value, path)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raises `UserError` where a folder to write into is something else, before hours are spent on the data."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"{option} {folder}: {place} is a file; give a folder")
+
+
+def check_output(folder: Path, members: int) -> None:
+    """Raises `UserError` if ``folder`` is a file, or a committee would mix with a single run there."""
+    check_folder(folder, "--output")
+    if members == 1 and (folder / "member-0").is_dir():
+        raise UserError(f"{folder}: holds a committee (member-0); choose another --output, or give --committee N")
+    if members > 1 and (folder / "state.pt").exists():
+        raise UserError(f"{folder}: holds a run of a single model (state.pt); choose another --output")
 
 
 def data_options(

@@ -44,7 +44,17 @@ def to_bytes(model: Potential, metadata: dict[str, Any] | None = None) -> bytes:
         "config": json.dumps(model.config.to_dict(), sort_keys=True),
         "metadata": json.dumps(metadata or {}, sort_keys=True),
     }
-    return save_tensors(tensors, metadata=header)
+    return _ordered(save_tensors(tensors, metadata=header))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same checkpoint with its header in a fixed order (safetensors draws one): same model, same bytes."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def model_hash(model: Potential) -> str:
@@ -132,6 +142,8 @@ def load_with_metadata(path: str | Path, device: str | torch.device = "cpu") -> 
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a .safetensors file that mmace train wrote"
+        ) from error
     model, metadata = from_bytes(data, str(path))
     return model.to(device).eval(), metadata

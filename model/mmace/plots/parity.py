@@ -66,12 +66,16 @@ def _panel(axis: Axes, points: Mapping[str, Any], name: str) -> None:
             color=STATE_COLOURS[branch], label=branch, rasterized=True,
         )  # fmt: skip
     low, high = float(min(label.min(), prediction.min())), float(max(label.max(), prediction.max()))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    # both axes alike: with ranges of their own a poor model would look like a good one
+    axis.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), box_aspect=1)
     axis.axline(((low + high) / 2, (low + high) / 2), slope=1.0, color=INK, linewidth=0.8, alpha=0.6)
     # points are the six independent components of a stress, errors in tables are of all nine
     weights = np.tile([1, 2, 2, 1, 2, 1], label.size // 6) if name == STRESS.name else np.ones(label.size)
     error = float(np.sqrt(np.average((prediction - label) ** 2, weights=weights))) * error_factor
     axis.annotate(
         f"RMSE {error:.3g} {unit}", (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=9,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
     )  # fmt: skip
 
 

@@ -44,13 +44,13 @@ def read_configurations(
     options = ReadOptions(dict(keys or {}), tuple(elements), format, zero_moments)
     configurations = list(iterate(path, options, notes=notes, progress=progress))
     if all(c.energy is None for c in configurations):
-        other = notes.elsewhere.get(ENERGY.name)
+        other, name = notes.elsewhere.get(ENERGY.name), complete_keys(keys)[ENERGY.name]
         mend = (
             f"the file has '{other}': read it with the key energy={other}"
             if other
-            else f"add {ENERGY.key}=… (eV) to the comment lines"
+            else f"add {name}=… (eV) to the comment lines, or say the file's name for it with the key energy=NAME"
         )
-        raise UserError(f"{path}: no energy under '{complete_keys(keys)[ENERGY.name]}' in any configuration; {mend}")
+        raise UserError(f"{path}: no energy under '{name}' in any configuration; {mend}")
     log_notes(notes, path)
     return configurations
 

@@ -344,7 +344,7 @@ class Run:
             "training": self.config.to_dict(),
             "best_epoch": best,
             "epochs": self.state.epoch,
-            "validation": errors,
+            "validation": {name: value for name, value in errors.items() if name != "seconds"},  # same run, same file
             "model_hash": model_hash(model),
         }
         if self.processes.leads:
