@@ -36,7 +36,7 @@ def parity_figure(sets: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure
     if not names:
         return None
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(3.5 * len(names), 3.5 * len(sets), len(sets), len(names))
+        figure, axes = new_figure(3.5 * len(names), 4.0 * len(sets), len(sets), len(names))
         for row, (title, points) in enumerate(sets.items()):
             for column, name in enumerate(names):
                 axis = axes[row * len(names) + column]
