@@ -89,7 +89,8 @@ class MLP(nn.Module):
 
     def after_first(self, x: Tensor) -> Tensor:
         """What follows on the first matrix product."""
-        for weight in self.weights[1:]:
+        for number in range(1, len(self.weights)):  # a slice would make new parameters
+            weight = self.weights[number]
             x = nn.functional.silu(x) @ (weight * (self.GAIN / math.sqrt(weight.shape[0])))
         return x
 

@@ -34,8 +34,8 @@ def test_every_symmetry_has_the_weights_that_are_selected(symmetry, layers):
     assert [name for name in last.whole if name.startswith("layers")] == [f"layers.{layers - 1}.product.weights"]
     low = select(model, "low-rank", 2)
     for t in range(layers):
-        wanted = [f"layers.{t}.product.mix.0", f"layers.{t}.mix.0", f"layers.{t}.product.weights"]
-        wanted += [f"layers.{t}.message.{name}" for name in (("position",) if t else ("radial.first", "weights.0"))]
+        wanted = [f"layers.{t}.product.mix", f"layers.{t}.mix.0", f"layers.{t}.product.weights"]
+        wanted += [f"layers.{t}.message.{name}" for name in (("position",) if t else ("radial.first", "weights"))]
         if symmetry != "none":
             wanted += [f"layers.{t}.own.radial.weights.0", f"layers.{t}.mix_own.0"]
             wanted += [f"layers.{t}.message.moment"] if t else []
