@@ -35,7 +35,9 @@ def said_once(command: Callable[..., Any]) -> Callable[..., Any]:
 
         import torch.distributed as dist
 
-        logging.getLogger("mmace").setLevel(logging.ERROR)
+        logger = logging.getLogger("mmace")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
         try:
             return command(*args, **kwargs)
         except SaidElsewhere:
@@ -47,5 +49,7 @@ def said_once(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             time.sleep(PATIENCE)
             raise typer.Exit(USER_ERROR) from None
+        finally:
+            logger.setLevel(level)
 
     return run
