@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmace.lazy import importer
 
 if TYPE_CHECKING:
     from mmace.calculator import MagneticCalculator
@@ -39,11 +41,4 @@ __all__ = [
     "to_bytes",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # torch takes a second to import: only when something that needs it is asked for
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mmace' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"mmace.{_HOMES[name]}"), name)
+__getattr__ = importer(__name__, _HOMES)

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmace.lazy import importer
 
 if TYPE_CHECKING:
     from mmace.data.check import DataReport, check_files
@@ -42,11 +44,4 @@ __all__ = [
     "open_writer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # ASE and scientific packages are imported only when something that needs them is asked for
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mmace.data' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"mmace.data.{_HOMES[name]}"), name)
+__getattr__ = importer(__name__, _HOMES)

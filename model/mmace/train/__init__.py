@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmace.lazy import importer
 
 if TYPE_CHECKING:
     from mmace.train.config import TrainingConfig
@@ -60,11 +62,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # torch takes a second to import: only when something that needs it is asked for
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mmace.train' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"mmace.train.{_HOMES[name]}"), name)
+__getattr__ = importer(__name__, _HOMES)

@@ -7,7 +7,9 @@ label next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmace.lazy import importer
 
 if TYPE_CHECKING:
     from mmace.uncertainty.calibration import Calibration, calibrate
@@ -49,11 +51,4 @@ __all__ = [
     "select_most_uncertain",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # torch takes a second to import: only when something that needs it is asked for
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mmace.uncertainty' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"mmace.uncertainty.{_HOMES[name]}"), name)
+__getattr__ = importer(__name__, _HOMES)
