@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmace.graph import Graph
-from mmace.harmonics import SolidHarmonics, recursion
+from mmace.harmonics import Program, SolidHarmonics
 from mmace.native import accumulators, cut, kernel, library, pointer, pointers, run_parts, total
 from mmace.native.function import Tensors, apply
 from mmace.radial import AgnesiTransform, bessel, envelope
@@ -55,8 +55,8 @@ class EdgeBasis(nn.Module):
         for number, constant in enumerate(geometry):
             self.register_buffer(f"geometry_{number}", torch.tensor(constant, dtype=dtype), persistent=False)
         self.columns = [constant.shape[1] for constant in geometry]
-        self.steps, coefficients, first, self.registers = _program(l_pos, self.num_moments, geometry)
-        self.coefficients = {kind: torch.tensor(coefficients, dtype=kind) for kind in (torch.float32, torch.float64)}
+        program, first = _program(l_pos, self.num_moments, geometry)
+        self.steps, self.coefficients, self.registers = program.steps, program.coefficients, program.registers
         self.places = torch.tensor(list(zip(first, self.columns, strict=True)), dtype=torch.int64)
 
     def forward(self, graph: Graph, positions: Tensor, cell: Tensor, moments: Tensor | None) -> EdgeFeatures:
@@ -99,37 +99,18 @@ class EdgeBasis(nn.Module):
         return EdgeFeatures(lengths, cut, waves, (angular,))
 
 
-def _program(
-    l_pos: int, num_moments: int, geometry: Sequence[np.ndarray]
-) -> tuple[Tensor, list[float], list[int], int]:
-    """Steps [S,3] "x[out] += c x[a] x[b]" and their c, the first register of each layer's G, and how many there are."""
-    steps: list[tuple[int, int, int]] = []
-    coefficients: list[float] = []
-
-    def add(a: int, b: int, out: int, c: float) -> None:
-        if abs(c) > 1e-12:
-            steps.append((a, b, out))
-            coefficients.append(float(c))
-
-    count = MOMENTS + num_moments
-    harmonics = [CUT]  # Y_0 times the envelope, which so is in every Y_l
-    below = [CUT]
-    for degree in range(1, l_pos + 1):
-        here = list(range(count, count + 2 * degree + 1))
-        count += len(here)
-        matrix = recursion(degree).reshape(len(below), 3, len(here))
-        for (i, a, o), c in np.ndenumerate(matrix):
-            add(below[i], UNIT + a, here[o], c)
-        harmonics += here
-        below = here
+def _program(l_pos: int, num_moments: int, geometry: Sequence[np.ndarray]) -> tuple[Program, list[int]]:
+    """The kernel's steps, and the first register of each layer's G."""
+    program = Program(MOMENTS + num_moments)
+    harmonics = program.add_harmonics(CUT, UNIT, l_pos)  # Y_0 is the envelope, which so is in every Y_l
     first = []
     for constant in geometry:
-        first.append(count)
+        out = program.allocate(constant.shape[1])
         for (row, column), c in np.ndenumerate(constant):
             y, m = divmod(row, max(num_moments, 1))
-            add(harmonics[y], MOMENTS + m if m else ONE, count + column, c)
-        count += constant.shape[1]
-    return torch.tensor(steps, dtype=torch.int64), coefficients, first, count
+            program.add(harmonics[y], MOMENTS + m if m else ONE, out[column], c)
+        first.append(out[0])
+    return program, first
 
 
 class _Edges:

@@ -42,6 +42,49 @@ def recursion(degree: int) -> np.ndarray:
     return coupling * scale * sign
 
 
+class Program:
+    """Steps "x[out] += c·x[a]·x[b]" on numbered registers, for the kernels (`native/steps.h`)."""
+
+    def __init__(self, registers: int) -> None:
+        self.registers = registers
+        self._steps: list[tuple[int, int, int]] = []
+        self._coefficients: list[float] = []
+
+    def add(self, a: int, b: int, out: int, c: float) -> None:
+        """One step, unless ``c`` is zero."""
+        if abs(c) > 1e-12:
+            self._steps.append((a, b, out))
+            self._coefficients.append(float(c))
+
+    def allocate(self, count: int) -> list[int]:
+        """New registers."""
+        self.registers += count
+        return list(range(self.registers - count, self.registers))
+
+    def add_harmonics(self, zeroth: int, vector: int, l_max: int) -> list[int]:
+        """S_l, l = 0..l_max, of the vector in the three registers from ``vector`` on, times what is in ``zeroth``.
+
+        Returns the registers of all components; the first is ``zeroth`` itself.
+        """
+        below = harmonics = [zeroth]
+        for degree in range(1, l_max + 1):
+            here = self.allocate(2 * degree + 1)
+            for (i, a, o), c in np.ndenumerate(recursion(degree).reshape(len(below), 3, len(here))):
+                self.add(below[i], vector + a, here[o], c)
+            harmonics, below = harmonics + here, here
+        return harmonics
+
+    @property
+    def steps(self) -> Tensor:
+        """[S,3] a, b, out."""
+        return torch.tensor(self._steps, dtype=torch.int64).reshape(-1, 3)
+
+    @property
+    def coefficients(self) -> dict[torch.dtype, Tensor]:
+        """c [S] in each floating-point type."""
+        return {kind: torch.tensor(self._coefficients, dtype=kind) for kind in (torch.float32, torch.float64)}
+
+
 class SolidHarmonics(nn.Module):
     """S_l(v) = |v|^l Y_l(v/|v|) for l = 0..l_max, concatenated: [..., 3] → [..., (l_max+1)²].
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmace.harmonics import SolidHarmonics, recursion
+from mmace.harmonics import Program, SolidHarmonics
 from mmace.native import kernel, library, pointer, pointers
 from mmace.native.function import Tensors, apply
 
-ONE, VECTOR, HARMONICS = 0, 1, 4  # registers of the kernel
+VECTOR, HARMONICS = 1, 4  # registers of the kernel
 
 
 class MomentBasis(nn.Module):
@@ -36,8 +35,9 @@ class MomentBasis(nn.Module):
         self.register_buffer("m_max", m_max)  # [number of elements], μB
         self.wall, self.num_chebyshev, self.num_harmonics = wall, num_chebyshev, (l_mag + 1) ** 2
         self.harmonics = SolidHarmonics(l_mag, m_max.dtype)
-        self.steps, coefficients = _program(l_mag)
-        self.coefficients = {kind: torch.tensor(coefficients, dtype=kind) for kind in (torch.float32, torch.float64)}
+        program = Program(HARMONICS + 1)
+        program.add_harmonics(HARMONICS, VECTOR, l_mag)
+        self.steps, self.coefficients = program.steps, program.coefficients
 
     def forward(self, magmoms: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``magmoms`` [N,3] μB → R [N,(l_mag+1)²] of m/m_max, T_n/n [N,num_chebyshev], wall [N] eV."""
@@ -70,22 +70,6 @@ def chebyshev(u: Tensor, degree: int) -> Tensor:
     for _ in range(2, degree + 1):
         terms.append(2.0 * x * terms[-1] - terms[-2])
     return torch.stack([term / n for n, term in enumerate(terms[1 : degree + 1], start=1)], dim=-1)
-
-
-def _program(l_mag: int) -> tuple[Tensor, list[float]]:
-    """Steps [S,3] "x[out] += c x[a] x[b]" and their c: the recursion of the solid harmonics."""
-    steps: list[tuple[int, int, int]] = []
-    coefficients: list[float] = []
-    below, count = [HARMONICS], HARMONICS + 1
-    for degree in range(1, l_mag + 1):
-        here = list(range(count, count + 2 * degree + 1))
-        for (i, a, o), c in np.ndenumerate(recursion(degree).reshape(len(below), 3, len(here))):
-            if abs(c) > 1e-12:
-                steps.append((below[i], VECTOR + a, here[o]))
-                coefficients.append(float(c))
-        count += len(here)
-        below = here
-    return torch.tensor(steps, dtype=torch.int64).reshape(-1, 3), coefficients
 
 
 class _Moments:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HEADERS = (Path(__file__).with_name("lanes.h"),)
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("lanes.h", "steps.h"))
 SOURCES = tuple(
     Path(__file__).with_name(name) for name in ("edges.cpp", "moments.cpp", "message.cpp", "polynomial.cpp")
 )

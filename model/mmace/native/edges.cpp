@@ -3,9 +3,9 @@
 // Per edge j -> i with vector v = r_j - r_i + shift . cell, length r, u = v/r:
 //   cut  = smooth envelope of r, J_n = c cut sin(n pi d/r_max)/(n d) with the transformed distance d,
 //   G    = polynomials of cut Y_l(u) and of the sender's solid harmonics R_l(m_j).
-// The polynomials are a list of steps "x[out] += c x[a] x[b]" on numbered registers, which is as easy to run backwards.
+// The polynomials are steps on numbered registers (steps.h).
 
-#include "lanes.h"
+#include "steps.h"
 
 namespace {
 
@@ -16,10 +16,6 @@ struct Sizes {
 template <typename F>
 struct Constants {
     F r_max, agnesi_a, agnesi_q, agnesi_p;
-};
-
-struct Step {
-    int64_t a, b, out;
 };
 
 // One layer's G: its columns are the registers [from, from + count).
@@ -161,10 +157,7 @@ class Pass {
         for (int64_t m = 0; m < z.moments; ++m)
             r[MOMENTS + m] = gather(x.moments, direction.moments, sender, z.moments, m);
         for (int64_t i = MOMENTS + z.moments; i < z.registers; ++i) r[i] = constant(0);
-        for (int64_t i = 0; i < z.steps; ++i) {
-            const Step &step = p.steps[i];
-            r[step.out] += r[step.a] * r[step.b] * p.coefficients[i];
-        }
+        run_steps(p.steps, p.coefficients, z.steps, r);
         distance = length;
         if (p.radii) {
             // x = 1/(1 + a q^Q / (1 + q^(Q-P))), q = r/r0
@@ -234,13 +227,7 @@ class Pass {
                 for (int64_t k = 0; k < output.count; ++k)
                     g[output.from + k] = read(given.outputs[o], output.count, k, count);
         }
-        for (int64_t i = z.steps - 1; i >= 0; --i) {
-            const Step &step = p.steps[i];
-            const T seed = g[step.out] * p.coefficients[i];
-            const T by_a = seed * r[step.b], by_b = seed * r[step.a];
-            g[step.a] += by_a;
-            g[step.b] += by_b;
-        }
+        reverse_steps(p.steps, p.coefficients, z.steps, r, g);
         // radial functions: J_n = norm cut sin(n t)/(n d)
         T by_distance = constant(0);
         const T inverse_distance = inverse(distance);

@@ -3,7 +3,7 @@
 // With s = m/m_max and u = |s|^2, inside (u <= 1) nothing is changed; outside, s is shrunk so that u is held below
 // 1 + width, and the wall rises with (u - 1)^3.
 
-#include "lanes.h"
+#include "steps.h"
 
 namespace {
 
@@ -14,10 +14,6 @@ struct Sizes {
 template <typename F>
 struct Constants {
     F width, wall;
-};
-
-struct Step {
-    int64_t a, b, out;
 };
 
 template <typename F>
@@ -80,8 +76,7 @@ class Pass {
             for (int i = 0; i < 3; ++i) r[VECTOR + i] = s[i] * shrink;
             for (int64_t i = 0; i < z.harmonics; ++i) r[HARMONICS + i] = zero;
             r[HARMONICS] = one;
-            for (int64_t i = 0; i < z.steps; ++i)
-                r[p.steps[i].out] += r[p.steps[i].a] * r[p.steps[i].b] * p.coefficients[i];
+            run_steps(p.steps, p.coefficients, z.steps, r);
             const T x = held * F(-2) + F(1);
             t[0] = one;
             t[1] = x;
@@ -97,13 +92,7 @@ class Pass {
             for (int64_t i = 0; i < HARMONICS; ++i) g[i] = zero;
             for (int64_t i = 0; i < z.harmonics; ++i)
                 g[HARMONICS + i] = constant(load(given.harmonics, z.harmonics, i));
-            for (int64_t i = z.steps - 1; i >= 0; --i) {
-                const auto &step = p.steps[i];
-                const T seed = g[step.out] * p.coefficients[i];
-                const T by_a = seed * r[step.b], by_b = seed * r[step.a];
-                g[step.a] += by_a;
-                g[step.b] += by_b;
-            }
+            reverse_steps(p.steps, p.coefficients, z.steps, r, g);
             for (int64_t n = 0; n <= z.chebyshev; ++n)
                 a[n] = n ? constant(load(given.chebyshev, z.chebyshev, n - 1)) * (1 / F(n)) : zero;
             T by_x = zero;
