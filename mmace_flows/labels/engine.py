@@ -24,6 +24,7 @@ class EngineResult:
     forces: np.ndarray | None = None  # [N,3] eV/Å
     stress: np.ndarray | None = None  # [3,3] eV/Å³, ASE's sign: (1/V) ∂E/∂strain
     magmoms: np.ndarray | None = None  # [N,3] μB in the lab frame
+    magnetic_forces: np.ndarray | None = None  # [N,3] −∂E/∂m, eV/μB, where the moments were held
     total_magmom: float | None = None  # μB along the common axis of the moments (z unless they lie along another)
     scf_iterations: int | None = None
     wall_seconds: float = 0.0

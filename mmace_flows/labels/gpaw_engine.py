@@ -15,6 +15,7 @@ from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
 
 OFF_AXIS = 0.01  # μB: components off the common axis up to this are dropped, larger ones are refused
+LEAST_TOTAL = 0.01  # μB: with a smaller sum of moments the part between the atoms is not asked for
 NOT_INSTALLED = "GPAW is not installed; run 'make install' or 'pip install gpaw'"
 
 
@@ -114,7 +115,8 @@ def _attempt(
     # numbers, not vectors: GPAW would take vectors for a non-collinear calculation
     atoms.set_initial_magnetic_moments(None)  # ASE refuses numbers where vectors stand
     atoms.set_initial_magnetic_moments(along)
-    calculator = GPAW(**settings.to_gpaw(structure.cell), txt=str(text_file))
+    spin_polarised = bool(np.any(along))
+    calculator = GPAW(**settings.to_gpaw(structure.cell, spin_polarised), txt=str(text_file))
     try:
         energy = float(calculator.get_potential_energy(atoms))
         forces = np.asarray(calculator.get_forces(atoms), dtype=float)
@@ -131,7 +133,6 @@ def _attempt(
         return f"SCF broke down: {_one_line(error)}"
     if not (np.isfinite(energy) and np.all(np.isfinite(forces)) and np.all(np.isfinite(stress))):
         return "SCF gave numbers that are not finite"
-    spin_polarised = bool(np.any(along))
     lengths = np.zeros(len(atoms))
     if spin_polarised:
         lengths = np.asarray(calculator.get_magnetic_moments(atoms), dtype=float)
@@ -144,6 +145,8 @@ def _attempt(
     result.stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) + pulay * np.eye(3)
     result.magmoms = np.outer(lengths, axis) + 0.0
     result.total_magmom = float(calculator.get_magnetic_moment(atoms)) if spin_polarised else 0.0
+    if settings.fix_total_magmom and spin_polarised:
+        result.magnetic_forces = np.outer(_field(calculator, result.total_magmom, lengths), axis) + 0.0
     result.scf_iterations = int(calculator.get_number_of_iterations())
     result.details = {
         "kpoint_grid": list(settings.grid(structure.cell)),
@@ -151,6 +154,19 @@ def _attempt(
         "bands": int(calculator.get_number_of_bands()),
     }
     return None
+
+
+def _field(calculator: Any, total: float, lengths: np.ndarray) -> np.ndarray:
+    """Magnetic forces −∂E/∂m [N], eV/μB, at a fixed total moment M: the same for every atom.
+
+    The electrons share M among the atoms at the least energy, so ∂E/∂m_i = (dE/dM)(∂M/∂m_i). dE/dM is half the distance
+    of the Fermi levels of the two spins (N↑ − N↓ = M), and the part of M between the atoms goes with the moments within
+    them: ∂M/∂m_i = M/Σm.
+    """
+    up, down = calculator.get_fermi_levels()
+    inside = float(lengths.sum())
+    share = total / inside if abs(inside) > LEAST_TOTAL else 1.0
+    return np.full(len(lengths), -0.5 * (float(up) - float(down)) * share)
 
 
 def _one_line(error: BaseException) -> str:

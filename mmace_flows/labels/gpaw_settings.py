@@ -45,6 +45,11 @@ class GPAWSettings(Document):
         default="fermi-dirac", description="occupations; the free energy belongs to the forces"
     )
     smearing_width: float = Field(default=0.1, ge=0.0, description="eV")
+    fix_total_magmom: bool = Field(
+        default=False,
+        description="hold the total moment of the cell at the sum of the initial moments (fixed spin moment): energies "
+        "and magnetic forces at moments that are not self-consistent",
+    )
     bands: int | str | None = Field(default=None, description="number of bands; '120%' of the occupied; None: GPAW's")
     setups: dict[str, str] = Field(default_factory=dict, description="PAW setup per element; GPAW's own for the rest")
     symmetry: bool = Field(default=True, description="use point-group symmetry to save k-points")
@@ -124,7 +129,7 @@ class GPAWSettings(Document):
         assert self.kpoint_spacing is not None
         return kpoint_grid(cell, self.kpoint_spacing)
 
-    def to_gpaw(self, cell: Any) -> dict[str, Any]:
+    def to_gpaw(self, cell: Any, spin_polarised: bool = True) -> dict[str, Any]:
         """Keyword arguments of ``gpaw.GPAW`` for this cell, apart from the text file."""
         kpts: dict[str, Any] = {"size": self.grid(cell)}
         if self.gamma is not None:
@@ -132,6 +137,8 @@ class GPAWSettings(Document):
         occupations: dict[str, Any] = {"name": self.smearing, "width": self.smearing_width}
         if self.smearing == "methfessel-paxton":
             occupations["order"] = 1
+        if self.fix_total_magmom and spin_polarised:
+            occupations["fixmagmom"] = True
         convergence: dict[str, Any] = {
             "energy": self.energy_convergence,
             "density": self.density_convergence,

@@ -108,6 +108,7 @@ def make_document(
             "forces": np.asarray(result.forces).tolist(),
             "stress": np.asarray(result.stress).tolist(),
             "magmoms": np.asarray(result.magmoms).tolist(),
+            "magnetic_forces": None if result.magnetic_forces is None else np.asarray(result.magnetic_forces).tolist(),
             "total_magmom": result.total_magmom,
             "magnetic_state_reached": reached,
             "ordering_changed": asked != reached,

@@ -54,6 +54,21 @@ def test_nonmagnetic_is_spin_paired_with_no_moments(tmp_path):
     assert "magmom|" not in text.replace(" ", "")  # no column of moments: half the work
 
 
+def test_fixed_total_moment_gives_the_slope_of_the_energy_by_the_moments(tmp_path):
+    held = engine(kpoints=(3, 3, 1), bands=32, fix_total_magmom=True)
+    results = []
+    for scale in (0.9, 1.0, 1.1):
+        structure = bain_structure(11.4, 2**0.5, "FM")
+        moments = (scale * np.asarray(structure.magmoms)).tolist()
+        results.append(held.run(structure.model_copy(update={"magmoms": moments}), tmp_path, f"scale-{scale}"))
+    low, middle, high = results
+    assert [result.total_magmom for result in results] == pytest.approx([5.04, 5.6, 6.16], abs=1e-3)
+    work = (high.free_energy - low.free_energy) / (high.magmoms - low.magmoms)[:, 2].sum()
+    assert abs(work) > 0.02
+    assert -middle.magnetic_forces[:, 2] == pytest.approx(np.full(4, work), rel=0.1)
+    assert not np.any(middle.magnetic_forces[:, :2])
+
+
 def test_antiferromagnet_keeps_its_order_and_lies_above_the_ferromagnet(tmp_path):
     small = engine(kpoints=(3, 3, 1), bands=32)
     ferro, antiferro = (small.run(bain_structure(11.4, 2**0.5, state), tmp_path, state) for state in ("FM", "AFM"))
