@@ -46,7 +46,8 @@ def relax_moments(
 
     ``mode``: ``full`` vectors; ``collinear`` signed lengths along ``axis``; ``directions`` at fixed lengths;
     ``magnitudes`` at fixed directions. ``frozen``: indices of sites that keep their moments, in every structure. Steps
-    stay inside the trust radius (μB; a relative turn for directions) and inside m_max of each element.
+    stay inside the trust radius (μB; a relative turn for directions) and inside m_max of each element; a relaxation
+    that ends at m_max or beyond has not converged.
     ``gradient_tolerance`` in eV/μB. Structures are evaluated together, up to ``batch_atoms`` atoms at a time;
     ``progress(done, all)`` is called after each batch.
 
@@ -74,16 +75,23 @@ def relax_moments(
         variables = _Variables(model, batch, mode, direction, frozen)
         result = minimise(variables.problem(), gradient_tolerance, max_evaluations, trust_radius)
         moments = variables.moments(torch.from_numpy(result.x)).detach().numpy()
+        beyond = variables.beyond_range(moments)
         ends = np.cumsum([len(graph.species) for graph in batch])
         for number, (graph, end) in enumerate(zip(batch, ends, strict=True)):
+            atoms = slice(end - len(graph.species), end)
+            message = result.messages[number]
+            if beyond[atoms].any():
+                grown = sorted({model.config.elements[kind] for kind in graph.species[beyond[atoms]].tolist()})
+                limits = ", ".join(f"{element} {model.config.m_max_of(element):g} μB" for element in grown)
+                message = f"no minimum within the moments that the model is made for (m_max of {limits})"
             out.append(
                 MomentRelaxation(
-                    moments[end - len(graph.species) : end],
+                    moments[atoms],
                     float(result.values[number]),
-                    bool(result.converged[number]),
+                    bool(result.converged[number]) and not beyond[atoms].any(),
                     int(result.evaluations[number]),
                     float(result.gradients[number]),
-                    result.messages[number],
+                    message,
                 )
             )
         if progress is not None:
@@ -155,6 +163,7 @@ class _Variables:
         else:
             initial, low = start, -np.repeat(limit[:, None], 3, axis=1)
         self.start, self.unit, self.lengths = (torch.tensor(np.array(x)) for x in (start, unit, lengths))
+        self.limit = limit
         self.low = low
         self.high = np.full_like(low, np.inf) if mode == "directions" else np.broadcast_to(limit[:, None], low.shape)
         self.initial = np.clip(initial, self.low, self.high)
@@ -168,6 +177,10 @@ class _Variables:
         else:
             moved = x
         return torch.where(torch.from_numpy(self.free).unsqueeze(1), moved, self.start)
+
+    def beyond_range(self, moments: np.ndarray) -> np.ndarray:
+        """[N]: free sites whose moment [N,3] has grown to m_max or more."""
+        return self.free & (self.mode != "directions") & (np.linalg.norm(moments, axis=1) >= self.limit * (1 - 1e-9))
 
     def problem(self) -> Problem:
         """What the minimiser needs."""

@@ -1,5 +1,7 @@
 """Relaxation of moments: modes, bounds, many structures at once, honest reports."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -7,6 +9,7 @@ from ase.build import bulk
 
 from mmace import MagneticCalculator, Potential, PotentialConfig
 from mmace.errors import UserError
+from mmace.one_body import OneBodyCurve
 from mmace.spins.minimise import Problem, minimise
 from mmace.spins.relax import relax_moments
 
@@ -69,13 +72,25 @@ def test_together_equals_one_by_one_and_random_starts_end_without_nan():
     seen = []
     together = relax_moments(MODEL, starts, batch_atoms=24, progress=lambda done, of: seen.append((done, of)))
     assert seen[-1] == (30, 30) and len(seen) == 3
-    assert all(result.converged for result in together)
+    limits = np.array([3.0, 1.5])
+    beyond = [(np.linalg.norm(result.magmoms, axis=1) >= limits).any() for result in together]
+    assert [not result.converged for result in together] == beyond
     assert all(np.isfinite(result.magmoms).all() for result in together)
     for number in (0, 13, 29):
         (alone,) = relax_moments(MODEL, starts[number])
         assert alone.energy == pytest.approx(together[number].energy, abs=1e-5)
         # turning everything together costs little in a soc model: that soft direction ends where the tolerance allows
         np.testing.assert_allclose(alone.magmoms, together[number].magmoms, atol=0.05)
+
+
+def test_a_relaxation_that_leaves_the_range_of_the_model_has_not_converged():
+    model = Potential(replace(MODEL.config, m_max={"Fe": 1.0, "Ni": 1.5}))
+    # atoms of iron gain 4 eV up to 2 μB, well behind the end of the range
+    model.set_one_body({"Fe": OneBodyCurve.sample(lambda squared: -squared, 2.0)})
+    (result,) = relax_moments(model, cell(1), mode="collinear")
+    assert not result.converged
+    assert abs(result.magmoms[0, 2]) == 1.0 and abs(result.magmoms[1, 2]) < 1.5
+    assert "m_max of Fe 1 μB" in result.message and "Ni" not in result.message
 
 
 def test_too_few_evaluations_are_reported():
