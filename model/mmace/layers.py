@@ -126,7 +126,7 @@ class OwnMoment(nn.Module):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        self.channels, self.num_elements = channels, num_elements
+        self.channels = channels
         self.paths: list[tuple[int, Irrep, Irrep]] = [
             (degree, source, target)
             for target in outputs
@@ -154,11 +154,7 @@ class OwnMoment(nn.Module):
 
     def forward(self, features: Features, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Features:
         """μ as {irrep: [N, dim, K]}, ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ as {irrep: [N, dim, K]}."""
-        # the first layer of the network of T ⊕ element (one hot): a product, and a row per element
-        first = self.radial.weights[0] / math.sqrt(self.radial.weights[0].shape[0])
-        of_moment, of_element = first.split([chebyshev.shape[1], self.num_elements])
-        hidden = torch.addmm(of_element.index_select(0, species), chebyshev, of_moment)
-        weights = self.radial.after_first(hidden).reshape(-1, len(self.paths), self.channels).unbind(1)
+        weights = self.radial.of_kind(chebyshev, species).reshape(-1, len(self.paths), self.channels).unbind(1)
         out: Features = {}
         for number, (degree, source, target) in enumerate(self.paths):
             moment = solid[:, degree**2 : (degree + 1) ** 2]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -238,37 +239,45 @@ class Potential(nn.Module):
     def _derivatives(
         self, graph: Graph, forces: bool, stress: bool, magnetic_forces: bool, create_graph: bool
     ) -> dict[str, Tensor]:
-        positions, magmoms, cell = graph.positions, graph.magmoms, graph.cell
+        def variable(tensor: Tensor) -> Tensor:
+            return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+
         wanted: dict[str, Tensor] = {}
-        if forces:
-            positions = wanted["forces"] = positions if positions.requires_grad else positions.detach().requires_grad_()
-        if magnetic_forces and self.config.rules.magnetic:
-            magmoms = wanted["magnetic_forces"] = (
-                magmoms if magmoms.requires_grad else magmoms.detach().requires_grad_()
-            )
-        moved = positions
+        if forces or stress:
+            wanted["positions"] = variable(graph.positions)
         if stress:
-            strain = wanted["stress"] = torch.zeros_like(cell).requires_grad_()
-            symmetric = 0.5 * (strain + strain.transpose(1, 2))
-            deformation = torch.eye(3, dtype=cell.dtype, device=cell.device) + symmetric
-            moved = torch.bmm(
-                positions.unsqueeze(1), deformation.index_select(0, graph.structure).transpose(1, 2)
-            ).squeeze(1)
-            cell = torch.bmm(cell, deformation.transpose(1, 2))
-        node_energy = self.node_energies(
-            Graph(**{**graph.__dict__, "positions": moved, "magmoms": magmoms, "cell": cell})
-        )
+            wanted["cell"] = variable(graph.cell)
+        if magnetic_forces and self.config.rules.magnetic:
+            wanted["magmoms"] = variable(graph.magmoms)
+        node_energy = self.node_energies(replace(graph, **wanted))
         energy = node_energy.new_zeros(graph.num_structures).index_add(0, graph.structure, node_energy)
         out = {"energy": energy, "node_energy": node_energy}
         if wanted:
             with no_weight_gradients():
                 gradients = torch.autograd.grad(
-                    energy.sum(), list(wanted.values()), create_graph=create_graph, materialize_grads=True
+                    node_energy,
+                    list(wanted.values()),
+                    torch.ones_like(node_energy),
+                    create_graph=create_graph,
+                    materialize_grads=True,
                 )
-            for name, gradient in zip(wanted, gradients, strict=True):
-                out[name] = gradient / graph.volume[:, None, None] if name == "stress" else -gradient
+            of = dict(zip(wanted, gradients, strict=True))
+            if forces:
+                out["forces"] = -of["positions"]
+            if stress:
+                virial = _strain_derivative(wanted["positions"], wanted["cell"], of["positions"], of["cell"], graph)
+                out["stress"] = virial / graph.volume[:, None, None]
+            if "magmoms" in of:
+                out["magnetic_forces"] = -of["magmoms"]
         if magnetic_forces and not self.config.rules.magnetic:
-            out["magnetic_forces"] = torch.zeros_like(magmoms)
+            out["magnetic_forces"] = torch.zeros_like(graph.magmoms)
         if not create_graph:
             out = {name: tensor.detach() for name, tensor in out.items()}
         return out
+
+
+def _strain_derivative(positions: Tensor, cell: Tensor, by_positions: Tensor, by_cell: Tensor, graph: Graph) -> Tensor:
+    """dE/dε [S,3,3] from dE/dr and dE/dh: a strain moves each position r and each cell vector h to r + ε·r, h + ε·h."""
+    full = torch.bmm(by_cell.transpose(1, 2), cell)
+    full = full.index_add(0, graph.structure, by_positions.unsqueeze(2) * positions.unsqueeze(1))
+    return 0.5 * (full + full.transpose(1, 2))

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmace.perceptron import perceptron
+
 
 def envelope(lengths: Tensor, r_max: float, power: int = 5) -> Tensor:
     """Polynomial cutoff of [M] distances: 1 at 0, and 0 with two vanishing derivatives at r_max and beyond."""
@@ -76,23 +78,19 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 class MLP(nn.Module):
     """Perceptron without biases, SiLU between layers, weights of unit variance scaled by 1/sqrt(inputs)."""
 
-    GAIN = 1.6765  # makes SiLU keep a unit second moment for normal inputs
-
     def __init__(self, sizes: list[int], generator: torch.Generator, dtype: torch.dtype) -> None:
         super().__init__()
         self.weights = nn.ParameterList(normal(generator, dtype, a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [M, inputs] → [M, outputs]."""
-        first = self.weights[0]
-        return self.after_first(x @ (first / math.sqrt(first.shape[0])))
+        return perceptron(x, list(self.weights))
 
-    def after_first(self, x: Tensor) -> Tensor:
-        """What follows on the first matrix product."""
-        for number in range(1, len(self.weights)):  # a slice would make new parameters
-            weight = self.weights[number]
-            x = nn.functional.silu(x) @ (weight * (self.GAIN / math.sqrt(weight.shape[0])))
-        return x
+    def of_kind(self, x: Tensor, kind: Tensor) -> Tensor:
+        """Of ``x`` ⊕ a one-hot vector: the first layer's product with that is a row of its weights per ``kind`` [M]."""
+        first, *later = self.weights
+        of_x, of_kind = first.split([x.shape[1], first.shape[0] - x.shape[1]])
+        return perceptron(x, [of_x, *later], of_kind, kind, inputs=first.shape[0])
 
 
 class RadialFeatures(nn.Module):
@@ -111,12 +109,8 @@ class RadialFeatures(nn.Module):
 
     def forward(self, bessel: Tensor, chebyshev: Tensor | None, senders: Tensor) -> Tensor:
         """``bessel`` [E, num_bessel], ``chebyshev`` [N, num_chebyshev], flat ``senders`` [E] → [E, hidden[-1]]."""
-        first = self.first / math.sqrt(sum(self.split))
         if chebyshev is None:
-            x = bessel @ first
-        else:
-            of_edge, of_sender = first.split(self.split)
-            x = torch.addmm((chebyshev @ of_sender).index_select(0, senders), bessel, of_edge)
-        for weight in self.weights:
-            x = nn.functional.silu(x) @ (weight * (MLP.GAIN / math.sqrt(weight.shape[0])))
-        return MLP.GAIN * nn.functional.silu(x)
+            return perceptron(bessel, [self.first, *self.weights], activated=True)
+        of_edge, of_sender = self.first.split(self.split)
+        share = chebyshev @ of_sender
+        return perceptron(bessel, [of_edge, *self.weights], share, senders, inputs=sum(self.split), activated=True)

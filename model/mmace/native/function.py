@@ -73,6 +73,8 @@ class _Forward(torch.autograd.Function):
         if getattr(_state, "inputs_only", False):
             for number in ctx.operation.parameters:
                 wanted[number] = False
+        if not torch.is_grad_enabled():
+            return None, *ctx.operation.backward(ctx.saved_tensors, _contiguous(g), wanted)
         return None, *_Backward.apply(ctx.operation, wanted, len(g), *_contiguous(g), *ctx.saved_tensors)  # type: ignore[no-untyped-call]
 
 
