@@ -40,7 +40,12 @@ class Settings(BaseSettings):
     )
     mongod: Path | None = Field(default=None, description="mongod program of the embedded server; empty: look for it")
     workers: int = Field(default_factory=available_cores, ge=1, description="jobs that run at a time on this machine")
-    pseudo_dir: Path | None = Field(default=None, description="folder of UPF pseudopotentials for Quantum ESPRESSO")
+    pseudo_dir: Path | None = Field(
+        default=None, description="folder of UPF pseudopotentials for Quantum ESPRESSO; empty: Debian's, if it is there"
+    )
+    espresso_command: str = Field(
+        default="pw.x", description="how pw.x is run, for example 'mpirun -n 2 pw.x'; no shell reads it"
+    )
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)  # field → where its value was given
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from mmace.errors import UserError
+from mmace.errors import UserError, unknown_key_message
 from mmace_flows.schemas.structure import MagneticStructure
+
+ENGINES = ("gpaw", "espresso")
 
 
 @dataclass
@@ -52,11 +55,20 @@ class Engine(Protocol):
         """
 
 
-def get_engine(name: str, settings: dict[str, Any]) -> Engine:
-    """The engine that a label document names, with the document's settings. UserError for an unknown name."""
+def get_engine(name: str, settings: dict[str, Any], symbols: Iterable[str] = ()) -> Engine:
+    """The engine of a name, with settings as a label document has them.
+
+    ``symbols`` are the elements to be computed, for engines whose atomic data are files that have to be found; without
+    them these must stand in the settings, as in a document. UserError for an unknown name.
+    """
     if name == "gpaw":
         from mmace_flows.labels.gpaw_engine import GPAWEngine
         from mmace_flows.labels.gpaw_settings import GPAWSettings
 
         return GPAWEngine(GPAWSettings.model_validate(settings))
-    raise UserError(f"engine '{name}' is unknown; known: gpaw")
+    if name == "espresso":
+        from mmace_flows.labels.espresso_engine import EspressoEngine
+        from mmace_flows.labels.espresso_settings import EspressoSettings
+
+        return EspressoEngine.for_elements(EspressoSettings.model_validate(settings), symbols)
+    raise UserError(unknown_key_message(name, ENGINES, "engine").replace("unknown setting", "unknown engine"))

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from mmace.errors import UserError
+from mmace_flows.labels.collinear import OFF_AXIS, fixed_total_forces, split_moments
 from mmace_flows.labels.engine import EngineResult
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
 
-OFF_AXIS = 0.01  # μB: components off the common axis up to this are dropped, larger ones are refused
-LEAST_TOTAL = 0.01  # μB: with a smaller sum of moments the part between the atoms is not asked for
 NOT_INSTALLED = "GPAW is not installed; run 'make install' or 'pip install gpaw'"
 
 
@@ -76,18 +75,7 @@ def collinear_moments(magmoms: Any) -> tuple[np.ndarray, np.ndarray]:
     Parameters: ``magmoms`` [N,3] μB. Returns [N] μB and a unit vector [3] whose largest component is positive.
     Raises UserError for moments that are not along one axis: self-consistent non-collinear PBE is not in GPAW.
     """
-    moments = np.asarray(magmoms, dtype=float).reshape(-1, 3)
-    if not np.all(np.isfinite(moments)):
-        raise UserError("structure: magmoms contain NaN or infinity; give finite numbers in μB")
-    if not np.any(moments):
-        return np.zeros(len(moments)), np.array([0.0, 0.0, 1.0])
-    axis = np.linalg.eigh(moments.T @ moments)[1][:, -1]
-    largest = int(np.argmax(np.abs(axis)))
-    axis = axis * np.sign(axis[largest])
-    if np.abs(axis[largest]) > 1.0 - 1e-12:  # exactly a Cartesian axis: no noise from the eigenvectors
-        axis = np.eye(3)[largest]
-    along = moments @ axis
-    off = float(np.linalg.norm(moments - np.outer(along, axis), axis=1).max())
+    along, axis, off = split_moments(magmoms)
     if off > OFF_AXIS:
         raise UserError(
             f"structure: magmoms are not along one axis (up to {off:.3f} μB off it), and GPAW's PBE is collinear; "
@@ -146,7 +134,9 @@ def _attempt(
     result.magmoms = np.outer(lengths, axis) + 0.0
     result.total_magmom = float(calculator.get_magnetic_moment(atoms)) if spin_polarised else 0.0
     if settings.fix_total_magmom and spin_polarised:
-        result.magnetic_forces = np.outer(_field(calculator, result.total_magmom, lengths), axis) + 0.0
+        up, down = (float(level) for level in calculator.get_fermi_levels())
+        field = fixed_total_forces(up, down, result.total_magmom, lengths)
+        result.magnetic_forces = np.outer(field, axis) + 0.0
     result.scf_iterations = int(calculator.get_number_of_iterations())
     result.details = {
         "kpoint_grid": list(settings.grid(structure.cell)),
@@ -154,19 +144,6 @@ def _attempt(
         "bands": int(calculator.get_number_of_bands()),
     }
     return None
-
-
-def _field(calculator: Any, total: float, lengths: np.ndarray) -> np.ndarray:
-    """Magnetic forces −∂E/∂m [N], eV/μB, at a fixed total moment M: the same for every atom.
-
-    The electrons share M among the atoms at the least energy, so ∂E/∂m_i = (dE/dM)(∂M/∂m_i). dE/dM is half the distance
-    of the Fermi levels of the two spins (N↑ − N↓ = M), and the part of M between the atoms goes with the moments within
-    them: ∂M/∂m_i = M/Σm.
-    """
-    up, down = calculator.get_fermi_levels()
-    inside = float(lengths.sum())
-    share = total / inside if abs(inside) > LEAST_TOTAL else 1.0
-    return np.full(len(lengths), -0.5 * (float(up) - float(down)) * share)
 
 
 def _one_line(error: BaseException) -> str:
