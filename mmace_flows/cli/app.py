@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from mmace.errors import UserError
-from mmace_flows.cli import campaign, data, learning, learning_finetune, model, one_body, report, system, uncertainty
+from mmace_flows.cli import (
+    campaign,
+    data,
+    learning,
+    learning_finetune,
+    model,
+    one_body,
+    report,
+    structures,
+    system,
+    uncertainty,
+)
 
 app = typer.Typer(
     name="mmace",
@@ -42,7 +53,7 @@ def options(
     """From crystal structures through DFT to magnetic machine-learning potentials."""
 
 
-for module in (campaign, data, learning, learning_finetune, model, one_body, report, system, uncertainty):
+for module in (campaign, data, learning, learning_finetune, model, one_body, report, structures, system, uncertainty):
     module.register(app)
 
 
