@@ -1,10 +1,10 @@
 """Sets up everything in .venv: packages as pinned in constraints.txt, GPAW built from source, this project editable.
 
-    python3 scripts/install.py [--torch-index URL] [--rebuild]
+    python3 scripts/install.py [--torch-index URL] [--rebuild] [--espresso]
 
 Standard library only. Runs in no time when nothing changed since the last set-up; goes on where an interrupted one
 stopped. Every error is one line, exit code 2. Environment: MMACE_TORCH_INDEX is the same as --torch-index; with
-MMACE_NO_APT=1 no Debian package is installed; GPAW_CONFIG names your own siteconfig.py.
+MMACE_NO_APT=1 no Debian package is installed; GPAW_CONFIG names your own siteconfig.py; CI=true is as --espresso.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import siteconfig
 from console import Console, InstallError
 from diagnose import cause_of, incomplete_distributions
-from machine import apt_install, check_machine
+from machine import ESPRESSO_PACKAGES, apt_install, check_machine, ensure_espresso
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK = """
@@ -113,6 +113,12 @@ class Installer:
         if missing and apt_install(self.console, missing):
             found = siteconfig.probe(compiler)
         return siteconfig.siteconfig(compiler, found)
+
+    def add_espresso(self, wanted: bool) -> int:
+        """Quantum ESPRESSO beside the environment, where it is asked for. Without it everything else works: exit 0."""
+        if wanted and not ensure_espresso(self.console):
+            print(f"Quantum ESPRESSO is not installed (optional): apt-get install {' '.join(ESPRESSO_PACKAGES)}")
+        return 0
 
     def make_venv(self) -> None:
         """.venv with a pip that works; what is there and works is kept."""
@@ -257,10 +263,16 @@ def main() -> int:
         help="package index to take torch from (passed to pip as --index-url, for torch alone)",
     )
     parser.add_argument("--rebuild", action="store_true", help="probe the libraries and build GPAW again")
+    parser.add_argument(
+        "--espresso",
+        action="store_true",
+        default=os.environ.get("CI") == "true",
+        help="install Quantum ESPRESSO too, from Debian's packages",
+    )
     arguments = parser.parse_args()
     installer = Installer(ROOT, arguments.torch_index)
     if installer.up_to_date() and not arguments.rebuild:
-        return 0
+        return installer.add_espresso(arguments.espresso)
     try:
         installer.acquire()
         if installer.up_to_date() and not arguments.rebuild:  # the one we waited for did it
@@ -270,7 +282,7 @@ def main() -> int:
             remove(installer.venv / "wheels")
         installer.stamp.unlink(missing_ok=True)
         installer.install()
-        return 0
+        return installer.add_espresso(arguments.espresso)
     except InstallError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

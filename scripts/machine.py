@@ -13,6 +13,7 @@ from pathlib import Path
 import siteconfig
 from console import Console, InstallError
 
+ESPRESSO_PACKAGES = ("quantum-espresso", "quantum-espresso-data")  # optional: a second DFT engine
 NEEDED_GB = 4.0  # the environment is 2 GB with a CPU build of torch; pip unpacks in the temporary folder
 
 
@@ -35,6 +36,13 @@ def check_machine(console: Console, root: Path) -> str:
                 f"{sys.executable} comes without a part that is needed: apt-get install {package}, then again"
             )
     return compiler
+
+
+def ensure_espresso(console: Console) -> bool:
+    """Quantum ESPRESSO from Debian's packages, if pw.x is not there yet; whether it is there now."""
+    if shutil.which("pw.x") is None:
+        apt_install(console, list(ESPRESSO_PACKAGES))
+    return shutil.which("pw.x") is not None
 
 
 def apt_install(console: Console, packages: list[str]) -> bool:

@@ -114,25 +114,51 @@ def _gpaw(settings: Settings) -> Iterator[Finding]:
 
 
 def _espresso(settings: Settings) -> Iterator[Finding]:
-    program = shutil.which("pw.x")
-    if program is None:
-        mend = "apt-get install quantum-espresso (not needed for FeNi)"
-        yield Finding("quantum espresso", "missing", "pw.x is not on PATH", mend)
-    else:
-        yield Finding("quantum espresso", "ok", program)
+    from mmace_flows.labels.espresso_program import espresso_command, espresso_version
+
+    try:
+        command = " ".join(espresso_command(settings))
+        yield Finding("quantum espresso", "ok", f"{espresso_version(settings)} ({command})")
+    except UserError as error:
+        said, _, mend = str(error).removeprefix("Quantum ESPRESSO: ").partition("; ")
+        yield Finding("quantum espresso", "missing", said, f"{mend} (not needed for FeNi)".lstrip())
 
 
 def _pseudopotentials(settings: Settings) -> Iterator[Finding]:
-    folder = settings.pseudo_dir
-    if folder is None:
-        mend = "set MMACE_PSEUDO_DIR to a folder of UPF files (not needed for FeNi)"
-        yield Finding("pseudopotentials", "missing", "MMACE_PSEUDO_DIR is not set", mend)
+    from mmace_flows.labels.pseudopotentials import pseudo_folder, read_header
+
+    try:
+        folder = pseudo_folder(settings)
+    except UserError as error:
+        said, _, mend = str(error).removeprefix("no pseudopotentials for Quantum ESPRESSO: ").partition("; ")
+        yield Finding("pseudopotentials", "missing", said, f"{mend} (not needed for FeNi)".lstrip())
         return
-    files = [path for path in folder.iterdir() if path.suffix.lower() == ".upf"] if folder.is_dir() else []
-    if files:
-        yield Finding("pseudopotentials", "ok", f"{len(files)} UPF files in {folder}")
-    else:
-        yield Finding("pseudopotentials", "missing", f"no UPF files in {folder}", "correct MMACE_PSEUDO_DIR")
+    elements: set[str] = set()
+    relativistic: set[str] = set()
+    broken: list[str] = []
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".upf"):
+        try:
+            header = read_header(path)
+        except UserError:
+            broken.append(path.name)
+            continue
+        if header.functional == "PBE":
+            elements.add(header.element)
+            relativistic |= {header.element} if header.relativistic else set()
+    if not elements:
+        yield Finding("pseudopotentials", "missing", f"no PBE files (*.UPF) in {folder}", "correct MMACE_PSEUDO_DIR")
+        return
+    detail = f"PBE for {_elements(elements)}; fully relativistic for {_elements(relativistic)}; in {folder}"
+    yield Finding("pseudopotentials", "ok", detail)
+    if broken:
+        listed = ", ".join(broken[:3]) + (" …" if len(broken) > 3 else "")
+        yield Finding(
+            "pseudopotentials", "warning", f"{len(broken)} files cannot be read: {listed}", "fetch them again"
+        )
+
+
+def _elements(symbols: set[str]) -> str:
+    return f"{len(symbols)} elements" if len(symbols) > 12 else ", ".join(sorted(symbols)) or "none"
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mmace.errors import UserError, unknown_key_message
+from mmace.errors import UserError
 from mmace_flows.schemas.structure import MagneticStructure
 
 ENGINES = ("gpaw", "espresso")
@@ -71,4 +71,4 @@ def get_engine(name: str, settings: dict[str, Any], symbols: Iterable[str] = ())
         from mmace_flows.labels.espresso_settings import EspressoSettings
 
         return EspressoEngine.for_elements(EspressoSettings.model_validate(settings), symbols)
-    raise UserError(unknown_key_message(name, ENGINES, "engine").replace("unknown setting", "unknown engine"))
+    raise UserError(f"engine '{name}' is unknown; known: {', '.join(ENGINES)}")

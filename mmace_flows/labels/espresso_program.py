@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mmace.errors import UserError
 from mmace_flows.execution.processes import process_start
-from mmace_flows.execution.settings import load_settings
+from mmace_flows.execution.settings import Settings, load_settings
 from mmace_flows.labels.espresso_output import read_version
 
 GRACE = 10.0  # seconds that pw.x has to end before it is killed
@@ -25,9 +25,9 @@ INSTALL = "apt-get install quantum-espresso, or set MMACE_ESPRESSO_COMMAND to yo
 DISK_FULL = "no space left on the disk for pw.x; free some and run the same command again"
 
 
-def espresso_command() -> tuple[str, ...]:
+def espresso_command(settings: Settings | None = None) -> tuple[str, ...]:
     """The command of MMACE_ESPRESSO_COMMAND as words. Raises UserError if its program is not there."""
-    settings = load_settings()
+    settings = settings or load_settings()
     where = settings.source("espresso_command") or "espresso_command"
     try:
         words = tuple(shlex.split(settings.espresso_command))
@@ -42,9 +42,9 @@ def espresso_command() -> tuple[str, ...]:
     return words
 
 
-def espresso_version() -> str:
+def espresso_version(settings: Settings | None = None) -> str:
     """pw.x's version, such as 6.7MaX. Raises UserError if the command is not there or is not pw.x."""
-    return _version_of(espresso_command())
+    return _version_of(espresso_command(settings))
 
 
 @lru_cache(maxsize=8)

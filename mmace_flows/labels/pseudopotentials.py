@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from mmace.errors import UserError
-from mmace_flows.execution.settings import load_settings
+from mmace_flows.execution.settings import Settings, load_settings
 
 DEBIAN_FOLDER = Path("/usr/share/espresso/pseudo")  # of Debian's package quantum-espresso-data
 HEADER_BYTES = 400_000  # a header may stand behind a long <PP_INFO>
@@ -28,14 +28,17 @@ class UPFHeader:
     relativistic: bool  # fully relativistic: fit for spin–orbit coupling
 
 
-def pseudo_folder() -> Path:
+def pseudo_folder(settings: Settings | None = None) -> Path:
     """The folder of pseudopotentials: MMACE_PSEUDO_DIR, else Debian's if it is there. UserError if there is none."""
-    settings = load_settings()
+    settings = settings or load_settings()
     folder = settings.pseudo_dir
     if folder is None:
         if DEBIAN_FOLDER.is_dir():
             return DEBIAN_FOLDER
-        raise UserError(f"no pseudopotentials for Quantum ESPRESSO: {MEND}, or apt-get install quantum-espresso-data")
+        raise UserError(
+            "no pseudopotentials for Quantum ESPRESSO: MMACE_PSEUDO_DIR is not set; "
+            f"{MEND}, or apt-get install quantum-espresso-data"
+        )
     if not folder.is_dir():
         raise UserError(f"{settings.source('pseudo_dir') or 'pseudo_dir'}: {folder} is no folder; {MEND}")
     return folder
@@ -122,12 +125,13 @@ def choose(folder: Path, element: str, functional: str, spin_orbit: bool) -> Pat
     fitting: list[tuple[bool, float, str]] = []
     seen: list[str] = []
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() != ".upf" or not re.match(rf"{element}(?![a-z])", path.name, re.IGNORECASE):
+        if path.suffix.lower() != ".upf":
             continue
         try:
             header = read_header(path)
         except UserError as error:
-            seen.append(str(error).removeprefix(f"{folder}/"))
+            if re.match(rf"{element}(?![a-z])", path.name, re.IGNORECASE):
+                seen.append(str(error).removeprefix(f"{folder}/"))
             continue
         if header.element != element:
             continue
@@ -136,7 +140,7 @@ def choose(folder: Path, element: str, functional: str, spin_orbit: bool) -> Pat
             fitting.append((header.relativistic and not spin_orbit, -header.valence, path.name))
     if not fitting:
         wanted = f"{'fully relativistic ' if spin_orbit else ''}{functional}"
-        there = f"there: {', '.join(seen)}" if seen else f"no file there begins with '{element}'"
+        there = f"there: {', '.join(seen)}" if seen else "no file there is of this element"
         raise UserError(f"{folder}: no {wanted} pseudopotential for {element} ({there}); {MEND}")
     return folder / min(fitting)[2]
 
