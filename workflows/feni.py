@@ -1,8 +1,9 @@
 """FeNi: a magnetic potential of the Bain path by active learning on DFT.
 
-Base cells, distorted and relaxed by DFT in non-magnetic, ferro- and antiferromagnetic states, train a first model. The
-model then walks at 2000 K and along its own antiferromagnetic Bain path; DFT labels what it finds, and the next model
-is trained on all of it. Each model's Bain path is held against DFT points that are never trained on.
+Base cells, distorted and relaxed by DFT in non-magnetic, ferro- and antiferromagnetic states, and held at total moments
+between and beyond the self-consistent ones, train a first model. The model then walks at 2000 K and along its own
+antiferromagnetic Bain path; DFT labels what it finds, and the next model is trained on all of it. Each model's Bain
+path is held against DFT points that are never trained on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mmace_flows.schemas.campaign import CostEstimate, StageEstimate
 from mmace_flows.schemas.structure import Candidate, MagneticState
 from mmace_flows.structures.base_cells import FENI_VOLUME_PER_ATOM, bain_candidates, base_candidates
 from mmace_flows.structures.distort import DistortSettings, distortions, perturb
+from mmace_flows.structures.fixed_moment import fixed_moment_candidates
 from mmace_flows.structures.metropolis import MetropolisSettings
 
 STATES: tuple[MagneticState, ...] = ("NM", "FM", "AFM")
@@ -43,6 +45,10 @@ class FeNiSettings(BaseModel):
     distort: DistortSettings = Field(description="how the base cells are distorted")
     distortions: dict[MagneticState, int] = Field(
         description="state → distorted cells per base cell; every second one has spins flipped and moments scaled"
+    )
+    fixed_moments: dict[MagneticState, list[float]] = Field(
+        default_factory=dict,
+        description="pattern → total moments, as fractions of Σ|m|, that DFT holds in every base cell, distorted",
     )
     relaxations: dict[str, list[MagneticState]] = Field(description="base cell → states in which DFT relaxes it")
     relax_displacement: float = Field(default=0.1, gt=0.0, description="σ of the displacements it starts from, Å")
@@ -99,6 +105,8 @@ def build(settings: FeNiSettings, campaign: str) -> Flow:
     # relaxations are the longest jobs: they come first, so that no core waits for one at the end
     relaxations = [relax_maker.make(start, campaign=campaign) for start in relax_starts(settings)]
     labels = loop.label_jobs(distorted(settings), campaign)
+    held = GPAWLabelMaker(stage="label", settings=settings.dft.model_copy(update={"fix_total_magmom": True}))
+    labels += [held.make(candidate, campaign=campaign) for candidate in fixed_moments(settings)]
     reference = loop.label_jobs(
         bain_candidates(settings.bain_ratios, settings.states, settings.volume), campaign, "reference"
     )
@@ -115,6 +123,12 @@ def distorted(settings: FeNiSettings) -> list[Candidate]:
         for number, (state, count) in enumerate(settings.distortions.items())
         for candidate in distortions(bases, count, settings.seed + number, settings.distort, [state])
     ]
+
+
+def fixed_moments(settings: FeNiSettings) -> list[Candidate]:
+    """Base cells whose total moment is held: lengths of the moments that no self-consistent label has."""
+    bases = base_candidates(settings.volume)
+    return fixed_moment_candidates(bases, settings.fixed_moments, settings.seed + len(STATES), settings.distort)
 
 
 def relax_starts(settings: FeNiSettings) -> list[Candidate]:
@@ -136,7 +150,7 @@ def estimate(settings: FeNiSettings) -> CostEstimate:
     fresh = (settings.sampling.rattled + settings.sampling.path_points) * (iterations - 1)
     stages = [
         ("relax", relaxations, label * settings.relax.max_steps),
-        ("label", len(distorted(settings)) + fresh, label),
+        ("label", len(distorted(settings)) + len(fixed_moments(settings)) + fresh, label),
         ("reference", len(settings.bain_ratios) * len(settings.states), label),
         ("data set", iterations, 1.0),
         ("train", iterations * settings.committee, settings.seconds_per_training),
@@ -165,11 +179,12 @@ SMALL = FeNiSettings(
     bain_ratios=[0.9, 1.0, 1.2, sqrt(2.0), 1.6],
     distort=DistortSettings(volume_scale=(0.92, 1.1)),
     distortions={"NM": 1, "FM": 2, "AFM": 2},
+    fixed_moments={"FM": [0.5, 1.0, 1.6], "AFM": [0.25, 0.5]},
     relaxations={"fcc": ["FM"], "bcc": ["AFM"]},
     relax=RelaxSettings.small(max_steps=4, frames=3),
     potential={
         "elements": ["Fe", "Ni"], "symmetry": "soc", "r_max": 5.0, "num_layers": 1, "hidden": "32x0e", "l_pos": 3,
-        "l_mag": 1, "correlation": 2, "radial_hidden": [32, 32], "m_max": {"Fe": 4.0, "Ni": 2.0},
+        "l_mag": 1, "correlation": 2, "radial_hidden": [32, 32], "m_max": {"Fe": 4.0, "Ni": 1.7},
     },
     training=TRAINING,
     fine_tuning={"learning_rate": 0.005},
@@ -185,6 +200,7 @@ PAPER = FeNiSettings(
     bain_ratios=[0.85 + 0.05 * step for step in range(18)],
     distort=DistortSettings(),
     distortions={"NM": 3, "FM": 6, "AFM": 6},
+    fixed_moments={"FM": [0.25, 0.5, 0.75, 1.0, 1.3, 1.6], "AFM": [0.15, 0.3, 0.45, 0.6]},
     relaxations={"fcc": list(STATES), "bcc": list(STATES), "bct1.6": list(STATES)},
     relax=RelaxSettings.paper(),
     potential={
@@ -209,6 +225,7 @@ TINY = SMALL.model_copy(
         "bain_ratios": [1.0, sqrt(2.0)],
         "states": ["NM", "FM"],
         "distortions": {"NM": 1, "FM": 1},
+        "fixed_moments": {"FM": [0.6]},
         "relaxations": {"fcc": ["FM"]},
         "relax": RelaxSettings.small(max_steps=2, frames=2),
         "potential": {**SMALL.potential, "hidden": "8x0e", "r_max": 4.0, "l_pos": 2, "correlation": 2},

@@ -73,7 +73,12 @@ def test_every_label_is_the_engines_own_and_can_be_made_again(stores: Any, tmp_p
     labels = list(stores.labels.query({}))
     assert {label["engine"] for label in labels} == {"gpaw"}
     operations = {label["candidate"]["operation"] for label in labels}
-    assert operations == {"bain", "distort", "relax", "metropolis", "perturb"}
+    assert operations == {"bain", "distort", "fixed moment", "relax", "metropolis", "perturb"}
+    for label in labels:
+        held = label["candidate"]["operation"] == "fixed moment"
+        assert (label["magnetic_forces"] is not None) == held
+        if held:
+            assert label["total_magmom"] == pytest.approx(label["candidate"]["details"]["total_magmom"], abs=1e-3)
     key = next(label["label_key"] for label in labels if label["magnetic_state_reached"] == "NM")
     label = find_label(key, stores.labels)
     assert label is not None and label.free_energy is not None
@@ -113,5 +118,5 @@ def test_a_new_campaign_finds_the_first_ones_labels(data_dir: Path, stores: Any)
     assert stores.labels.count() == before
     outputs = stores.jobs.docs_store.query({"metadata.campaign": "again"}, properties=["name", "output"])
     labelled = [one["output"] for one in outputs if stage_of(one["name"]) in ("label", "reference")]
-    assert len(labelled) == 10
+    assert len(labelled) == 13
     assert not any(output["computed"] for output in labelled)
