@@ -71,13 +71,13 @@ class Plan:
         return self.settings.constraint != "none" and bool(np.any(self.magnetism.starts))
 
     def density_grid(self) -> Grid:
-        """Smallest grid for the density that a fast Fourier transform likes, [3].
+        """Smallest grid for the density that a fast Fourier transform likes, [3], with pw.x's own margin.
 
         Only where a penalty depends on it, see `penalty_scale`; elsewhere pw.x chooses.
         """
         lengths = np.linalg.norm(np.asarray(self.structure.cell, dtype=float), axis=1) / Bohr
         radius = np.sqrt(self.density_cutoff / Rydberg)  # bohr⁻¹
-        x, y, z = (_smooth(2 * int(radius * length / (2.0 * pi)) + 1) for length in lengths)
+        x, y, z = (_smooth(2 * int(radius * length / (2.0 * pi)) + 3) for length in lengths)
         return x, y, z
 
     def penalty_scale(self, grid: Grid) -> float:

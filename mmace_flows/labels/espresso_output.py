@@ -150,10 +150,11 @@ def _last(pattern: str, text: str, what: str) -> float:
 def _forces(text: str, num_atoms: int) -> np.ndarray:
     """[N,3] Ry/bohr. The first block after the heading is the sum; parts of it may follow."""
     _, heading, rest = text.rpartition("Forces acting on atoms")
-    rows = re.findall(rf"atom\s+\d+\s+type\s+\d+\s+force =\s*({NUMBER})\s*({NUMBER})\s*({NUMBER})", rest)
-    if not heading or len(rows) < num_atoms:
-        raise OutputError("pw.x's output has no forces")
-    return np.array(rows[:num_atoms], dtype=float)
+    rows = re.findall(rf"atom\s+(\d+)\s+type\s+\d+\s+force =\s*({NUMBER})\s*({NUMBER})\s*({NUMBER})", rest)
+    rows = rows[:num_atoms]
+    if not heading or [int(row[0]) for row in rows] != list(range(1, num_atoms + 1)):
+        raise OutputError("pw.x's output has no forces of all atoms")
+    return np.array([row[1:] for row in rows], dtype=float)
 
 
 def _stress(text: str) -> np.ndarray:
