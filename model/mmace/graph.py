@@ -21,10 +21,11 @@ from mmace.errors import UserError
 
 @dataclass
 class ElementSlots:
-    """The elements of each structure, numbered apart: neighbours can be summed by element."""
+    """The elements of each structure, numbered apart as its slots: neighbours can be summed by element."""
 
-    member: Tensor  # [N,M,slots] whether a neighbour's element has that slot
-    atoms: Tensor  # [N,slots] an atom of that element; any atom where a structure has fewer elements
+    kinds: Tensor  # [Z] elements of the batch, as `species`
+    slot: Tensor  # [N,M] of the neighbour's element; −1 for padding
+    element: Tensor  # [N,slots] which of ``kinds``; −1 where a structure has fewer elements
 
 
 @dataclass
@@ -53,21 +54,18 @@ class Graph:
         """Mean number of real neighbours per atom."""
         return float(self.real.sum()) / max(self.real.shape[0], 1)
 
-    def element_slots(self) -> ElementSlots | None:
-        """Who of the neighbours is of which of the structure's elements; None where no structure has two elements."""
-        species, structure = self.species, self.structure
-        if not bool((species != species[:1]).any()):
-            return None
-        example = species.new_full((self.num_structures, int(species.max()) + 1), -1)
-        example[structure, species] = torch.arange(len(species), device=species.device)
-        present = example >= 0
-        count = int(present.sum(1).max())
-        if count == 1:
-            return None
-        slot = present.cumsum(1)[structure, species] - 1
-        member = slot[self.senders].unsqueeze(2) == torch.arange(count, device=species.device)
-        order = present.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
-        return ElementSlots(member, example.gather(1, order).clamp(min=0)[structure])
+    def element_slots(self) -> ElementSlots:
+        """Who of the neighbours is of which of the structure's elements."""
+        kinds, kind = torch.unique(self.species, return_inverse=True)
+        if len(kinds) == 1:
+            return ElementSlots(kinds, self.real.long() - 1, kind.unsqueeze(1))
+        present = torch.zeros(self.num_structures, len(kinds), dtype=torch.bool, device=kinds.device)
+        present[self.structure, kind] = True
+        counts = present.sum(1, keepdim=True)
+        slot = (present.cumsum(1) - 1)[self.structure.unsqueeze(1), kind[self.senders]]
+        order = present.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
+        element = torch.where(torch.arange(order.shape[1], device=kinds.device) < counts, order, -1)
+        return ElementSlots(kinds, torch.where(self.real, slot, -1), element[self.structure])
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Graph:
         """Copy with floating-point tensors in ``dtype``, all on ``device``."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, products, symmetric_product
+from mmace.kept import Kept
 from mmace.messages import Features
 from mmace.polynomial import SparsePolynomial, Term
 from mmace.radial import MLP, normal
@@ -27,7 +28,6 @@ class ManyBodyProduct(nn.Module):
     """μ_i: products of A up to the correlation order, coupled and mixed per element [19, 20]."""
 
     coupling: Tensor  # [T, H] from couplings to the terms of the polynomials
-    block_of_row: Tensor
 
     def __init__(
         self,
@@ -41,9 +41,7 @@ class ManyBodyProduct(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks, self.outputs = tuple(blocks), tuple(outputs)
-        self.mix = normal(generator, dtype, len(blocks), channels, channels)
-        block_of_row = [number for number, block in enumerate(blocks) for _ in range(block.dim)]
-        self.register_buffer("block_of_row", torch.tensor(block_of_row), persistent=False)
+        self.mix = normal(generator, dtype, len(blocks), channels, channels)  # of A's channels, by the message
         components = sum(block.dim for block in blocks)
         if correlation == 3 and components > MANY_COMPONENTS:
             logger.warning(
@@ -79,14 +77,10 @@ class ManyBodyProduct(nn.Module):
             matrix[i, j] = value
         self.register_buffer("coupling", matrix, persistent=False)
         self.weights = normal(generator, dtype, num_elements, column, channels)
-        self._kept: tuple[tuple, Tensor] | None = None
+        self._kept = Kept()
 
-    def forward(self, a: Tensor, species: Tensor) -> Features:
-        """``a``: the blocks of A one after the other [C, N, K], over √K; ``species`` [N] → {irrep: [N, dim, K]}."""
-        return self.of_mixed(torch.bmm(a, self.mix.index_select(0, self.block_of_row)), species)
-
-    def of_mixed(self, mixed: Tensor, species: Tensor) -> Features:
-        """μ of A whose channels are mixed already."""
+    def forward(self, mixed: Tensor, species: Tensor) -> Features:
+        """``mixed``: the blocks of A one after the other [C, N, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
         if self.weights.shape[0] > 1:  # only of the elements that are there
             kinds, species = torch.unique(species, return_inverse=True)
             terms = self._terms(tuple(kinds.tolist()))
@@ -96,15 +90,8 @@ class ManyBodyProduct(nn.Module):
         return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))
 
     def _terms(self, kinds: tuple[int, ...]) -> Tensor:
-        """Coefficients of the polynomials [len(kinds), T, K] of these elements; kept while weights are not trained."""
-        weights = self.weights
-        key = (kinds, weights.data_ptr(), weights._version)
-        if not weights.requires_grad and self._kept is not None and self._kept[0] == key:
-            return self._kept[1]
-        chosen = weights if len(kinds) == weights.shape[0] else weights[list(kinds)]
-        terms = torch.stack([self.coupling @ of_element for of_element in chosen])
-        self._kept = None if weights.requires_grad else (key, terms)
-        return terms
+        """Coefficients of the polynomials [len(kinds), T, K] of these elements."""
+        return self._kept([self.weights], kinds, lambda: torch.stack([self.coupling @ self.weights[z] for z in kinds]))
 
 
 class OwnMoment(nn.Module):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmace.config import PotentialConfig
 from mmace.coupling import Irrep, clebsch_gordan, products
 from mmace.edges import EdgeFeatures
+from mmace.element_sum import ElementSum
 from mmace.graph import Graph
 from mmace.message import MessagePath, MessageSum
 from mmace.radial import MLP, RadialFeatures, normal
@@ -105,53 +106,31 @@ class ElementMessage(_Message):
     so that no tensor [edges, paths, channels] exists, and the largest matrix product is one per atom and not per edge.
     """
 
-    path_of_column: Tensor
-    collect: Tensor  # [C, columns] sums the paths of each component
-
     def __init__(self, config: PotentialConfig, sources: Sequence[Irrep], generator: torch.Generator) -> None:
         super().__init__(config, sources, generator)
-        # columns of G: all components of all paths, in the order of A
-        width, channels = config.radial_hidden[-1], config.channels
-        columns: list[np.ndarray] = []
-        path_of_column: list[int] = []
-        component_of_column: list[int] = []
-        start = 0
-        for target, count in self.per_target.items():
-            for number, path in enumerate(self.paths):
-                if path.target == target:
-                    columns.append(path.geometry[:, 0, :] / math.sqrt(count * width))
-                    path_of_column += [number] * target.dim
-                    component_of_column += range(start, start + target.dim)
-            start += target.dim
+        width = config.radial_hidden[-1]
+        # columns of G: all components of all paths, which stand in the order of A
+        columns = [path.geometry[:, 0, :] / math.sqrt(self.per_target[path.target] * width) for path in self.paths]
         self.geometry = np.concatenate(columns, axis=1)
-        self.one_element = len(config.elements) == 1
         self.radial = self.radial_features(config, generator)
-        self.weights = normal(generator, config.torch_dtype, len(self.paths), width, channels)
-        self.register_buffer("path_of_column", torch.tensor(path_of_column), persistent=False)
-        collect = torch.zeros(start, len(component_of_column), dtype=config.torch_dtype)
-        collect[component_of_column, range(len(component_of_column))] = 1.0
-        self.register_buffer("collect", collect, persistent=False)
+        self.weights = normal(generator, config.torch_dtype, len(self.paths), width, config.channels)
+        self.sum = ElementSum(
+            [self.blocks.index(path.target) for path in self.paths], [block.dim for block in self.blocks]
+        )
 
     def forward(
-        self, features: Features, edges: EdgeFeatures, geometry: Tensor, chebyshev: Tensor | None, graph: Graph
+        self,
+        features: Features,
+        edges: EdgeFeatures,
+        geometry: Tensor,
+        chebyshev: Tensor | None,
+        graph: Graph,
+        mix: Tensor,
     ) -> Tensor:
-        """A [C, N, K]: the blocks of ``self.blocks`` one after the other."""
-        nodes, neighbors = graph.senders.shape
-        (embedded,) = features.values()  # [N,1,K]
-        z = self.radial(edges.bessel, chebyshev, graph.senders.reshape(-1)).reshape(nodes, neighbors, -1)
-        slots = None if self.one_element else graph.element_slots()
-        columns = geometry.shape[1]
-        if slots is not None:  # neighbours of each element apart
-            geometry = (slots.member.flatten(0, 1).to(geometry.dtype).unsqueeze(2) * geometry.unsqueeze(1)).flatten(1)
-        summed = torch.bmm(geometry.reshape(nodes, neighbors, -1).transpose(1, 2), z)  # [N, slots · columns, H]
-        by_column = summed.reshape(-1, columns, z.shape[2]).transpose(0, 1)
-        weighted = torch.bmm(by_column, self.weights.index_select(0, self.path_of_column))
-        message = (self.collect @ weighted.flatten(1)).reshape(-1, nodes, weighted.shape[1] // nodes, self.channels)
-        if slots is None:
-            message = message.squeeze(2) * embedded.squeeze(1)
-        else:
-            sent = embedded.index_select(0, slots.atoms.flatten()).reshape(nodes, -1, self.channels)
-            message = (message * sent).sum(2)
+        """A [C, N, K], mixed: the blocks of ``self.blocks`` one after the other. ``features``: of the elements."""
+        (embedding,) = features.values()  # [elements,1,K]
+        z = self.radial(edges.bessel, chebyshev, graph.senders.reshape(-1))
+        message = self.sum(geometry, z, self.weights, embedding.squeeze(1), mix, graph.element_slots())
         return message * self.normalisation(edges, graph)
 
 
@@ -160,6 +139,8 @@ class FeatureMessage(_Message):
 
     A[i,m,k] = Σ_j Σ_paths Σ_s G[ji,path,s,m] · P[ji,p,k] · K[ji,q,k] · h[j,s,k]
     """
+
+    block_of_row: Tensor
 
     def __init__(self, config: PotentialConfig, sources: Sequence[Irrep], generator: torch.Generator) -> None:
         super().__init__(config, sources, generator)
@@ -186,6 +167,8 @@ class FeatureMessage(_Message):
             ],
             sum(irrep.dim for irrep in self.blocks),
         )
+        block_of_row = [number for number, block in enumerate(self.blocks) for _ in range(block.dim)]
+        self.register_buffer("block_of_row", torch.tensor(block_of_row), persistent=False)
         self.num_position = 1 + max(path.position_path for path in self.paths)
         self.num_moment = 1 + max(path.moment_path for path in self.paths)
         dtype, width = config.torch_dtype, config.radial_hidden[-1]
@@ -196,13 +179,19 @@ class FeatureMessage(_Message):
             self.moment = normal(generator, dtype, width, self.num_moment * self.channels)
 
     def forward(
-        self, features: Features, edges: EdgeFeatures, geometry: Tensor, chebyshev: Tensor | None, graph: Graph
+        self,
+        features: Features,
+        edges: EdgeFeatures,
+        geometry: Tensor,
+        chebyshev: Tensor | None,
+        graph: Graph,
+        mix: Tensor,
     ) -> Tensor:
-        """A [C, N, K]: the blocks of ``self.blocks`` one after the other."""
+        """A [C, N, K], mixed: the blocks of ``self.blocks`` one after the other. ``mix`` [blocks,K,K]."""
         position, moment = self.radial_weights(edges, chebyshev, graph)
         sent = torch.cat([features[irrep] for irrep in self.sources], dim=1)
         message = self.sum(geometry, position, moment, sent, graph.senders, graph.real)
-        return message * self.normalisation(edges, graph)
+        return torch.bmm(message * self.normalisation(edges, graph), mix.index_select(0, self.block_of_row))
 
     def radial_weights(
         self, edges: EdgeFeatures, chebyshev: Tensor | None, graph: Graph

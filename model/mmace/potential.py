@@ -73,9 +73,10 @@ class Layer(nn.Module):
         chebyshev: Tensor | None,
         graph: Graph,
     ) -> Features:
-        """All features {irrep: [N, dim, K]}, ``geometry`` G of this layer, R and T of `MomentBasis`."""
-        a = self.message(features, edges, geometry, chebyshev, graph)
-        return self.update(self.product(a, graph.species), features, solid, chebyshev, graph.species)
+        """All features {irrep: [N, dim, K]}, those that enter the first layer [elements, 1, K]; ``geometry`` G of this
+        layer, R and T of `MomentBasis`."""
+        mixed = self.message(features, edges, geometry, chebyshev, graph, self.product.mix)
+        return self.update(self.product(mixed, graph.species), features, solid, chebyshev, graph.species)
 
     def update(
         self, mu: Features, features: Features, solid: Tensor | None, chebyshev: Tensor | None, species: Tensor
@@ -188,7 +189,7 @@ class Potential(nn.Module):
         if self.config.rules.magnetic:
             solid, cheb, wall = self.moments(graph.magmoms, graph.species)
         edges = self.edges(graph, graph.positions, graph.cell, solid)
-        features: Features = {self.scalar: self.embedding.index_select(0, graph.species).unsqueeze(1)}
+        features: Features = {self.scalar: self.embedding.unsqueeze(1)}
         heads = graph.head.index_select(0, graph.structure).unsqueeze(1)
         interaction = graph.positions.new_zeros(len(graph.species))
         scalars = []

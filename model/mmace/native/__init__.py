@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("lanes.h", "steps.h", "gemm.h"))
 SOURCES = tuple(
     Path(__file__).with_name(name)
-    for name in ("edges.cpp", "moments.cpp", "perceptron.cpp", "message.cpp", "polynomial.cpp")
+    for name in ("edges.cpp", "moments.cpp", "perceptron.cpp", "element_sum.cpp", "message.cpp", "polynomial.cpp")
 )
 # No -ffast-math: linked into a shared library it switches the whole process to flush denormals to zero.
 FLAGS = (

@@ -88,7 +88,6 @@ class _Scan:
         self.nodes = len(graph.species)
         self.solid, self.chebyshev, _ = model.moments(graph.magmoms, graph.species)
         self.edges = model.edges.uncoupled(graph, graph.positions, graph.cell)
-        self.embedded: Features = {model.scalar: model.embedding.index_select(0, graph.species).unsqueeze(1)}
         self.targets = self._first_layer()
         self.weights = [
             layer.message.radial_weights(self.edges, self.chebyshev, graph)
@@ -113,19 +112,13 @@ class _Scan:
         layer, graph = self._layers()[0], self.graph
         message = layer.message
         assert isinstance(message, ElementMessage)
-        nodes, neighbors = graph.senders.shape
         senders = graph.senders.reshape(-1)
-        z = message.radial(self.edges.bessel, self.chebyshev, senders).reshape(nodes, neighbors, -1)
+        z = message.radial(self.edges.bessel, self.chebyshev, senders)
         (angular,) = self.edges.geometry
         angular = (angular.unsqueeze(2) * self.solid.index_select(0, senders).unsqueeze(1)).flatten(1)
-        slots = None if message.one_element else graph.element_slots()
-        sent = self.embedded[self.model.scalar]  # [N, slots, K]
-        columns = angular.shape[1]
-        if slots is not None:
-            angular = (slots.member.flatten(0, 1).to(angular.dtype).unsqueeze(2) * angular.unsqueeze(1)).flatten(1)
-            sent = sent.index_select(0, slots.atoms.flatten()).reshape(nodes, -1, sent.shape[2])
-        sums = torch.bmm(angular.reshape(nodes, neighbors, -1).transpose(1, 2), z)
-        sums = sums.reshape(nodes, -1, columns, z.shape[2])  # [N, slots, (y, r), H]
+        slots = graph.element_slots()
+        sums = message.sum.sums(angular, z, slots)  # [N, slots, (y, r), H]
+        sent = message.sum.sent(self.model.embedding, slots)  # [N, slots, K]
         factor = message.normalisation(self.edges, graph)  # [N,1]
         moments = self.solid.shape[1]
         targets = []
@@ -134,7 +127,7 @@ class _Scan:
             for path, weight in zip(message.paths, message.weights, strict=True):
                 if path.target != target:
                     continue
-                full = path.geometry[:, 0, :].reshape(-1, moments, target.dim) / math.sqrt(count * z.shape[2])
+                full = path.geometry[:, 0, :].reshape(-1, moments, target.dim) / math.sqrt(count * z.shape[1])
                 used_y = np.flatnonzero(np.abs(full).max(axis=(1, 2)))
                 degree = math.isqrt(int(np.flatnonzero(np.abs(full).max(axis=(0, 2)))[0]))
                 used_r = np.arange(degree**2, (degree + 1) ** 2)
@@ -166,9 +159,8 @@ class _Scan:
         species, chebyshev = self.graph.species.repeat(count), self.chebyshev.repeat(count, 1)
         flat = solid.flatten(0, 1)
         layers = self._layers()
-        mu = layers[0].product.of_mixed(torch.cat(blocks), species)
-        first = {irrep: tensor.repeat(count, 1, 1) for irrep, tensor in self.embedded.items()}
-        features = layers[0].update(mu, first, flat, chebyshev, species)
+        mu = layers[0].product(torch.cat(blocks), species)
+        features = layers[0].update(mu, {}, flat, chebyshev, species)
         partial = torch.zeros_like(chebyshev[:, 0])
         for number, (layer, weights) in enumerate(zip(layers[1:], self.weights, strict=True), start=1):
             partial = partial + self._readout(number - 1, features[model.scalar].squeeze(1))
@@ -196,4 +188,4 @@ class _Scan:
         for of_sender, own in zip(solid, sent, strict=True):
             product = (angular.unsqueeze(2) * of_sender.index_select(0, senders).unsqueeze(1)).flatten(1)
             out.append(message.sum(product @ constant, *weights, own, graph.senders, graph.real) * factor)
-        return torch.cat(out, dim=1)
+        return torch.bmm(torch.cat(out, dim=1), layer.product.mix.index_select(0, message.block_of_row))
