@@ -12,33 +12,14 @@ from mmace_flows.cli.data_shard import shard_command
 from mmace_flows.cli.data_source import iterate_source, read_options, reading_progress
 from mmace_flows.cli.learning_output import output_console, print_json
 from mmace_flows.cli.learning_settings import parsed_keys
+from mmace_flows.cli.options import AsJson, Elements, FormatName, Keys, Overwrite, Sources, ZeroMoments
 
 if TYPE_CHECKING:  # `mmace --help` must not wait for what these import
     from mmace.data import DataReport, ReadOptions
 
-Sources = Annotated[
-    list[Path],
-    typer.Argument(metavar="SOURCE...", help="files, DeePMD folders, or store:CAMPAIGN for labels of the store"),
-]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option("--key", metavar="FIELD=KEY", help="what the file calls a field, e.g. energy=my_energy; repeatable"),
-]
-FormatName = Annotated[
-    str | None,
-    typer.Option(
-        "--format", help="extxyz, mlip_cfg, deepmd_spin or matpes_json [default: by the name, else the content]"
-    ),
-]
-Elements = Annotated[
-    str | None, typer.Option(metavar="Fe,Al", help="elements of type 0, 1, … where the file only numbers its types")
-]
-ZeroMoments = Annotated[bool, typer.Option("--zero-moments", help="take structures without moments as non-magnetic")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 ToFormat = Annotated[
     str | None, typer.Option("--to", metavar="FORMAT", help="extxyz, mlip_cfg or deepmd_spin [default: by the name]")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
 
 def register(app: typer.Typer) -> None:

@@ -13,15 +13,7 @@ import typer
 
 from mmace_flows.cli.data_source import SAY_EVERY, iterate_source, read_options
 from mmace_flows.cli.learning_settings import STORE, parsed_keys
-
-Sources = Annotated[
-    list[Path],
-    typer.Argument(metavar="SOURCE...", help="files, DeePMD folders, or store:CAMPAIGN for labels of the store"),
-]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option("--key", metavar="FIELD=KEY", help="what the file calls a field, e.g. energy=my_energy; repeatable"),
-]
+from mmace_flows.cli.options import Elements, FormatName, Keys, Sources, ZeroMoments
 
 
 def shard_command(
@@ -36,15 +28,9 @@ def shard_command(
     processes: Annotated[int | None, typer.Option(min=1, help="that work at once [default: as many as CPUs]")] = None,
     structures: Annotated[int, typer.Option(min=1, help="per shard")] = 1000,
     key: Keys = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="extxyz, mlip_cfg, deepmd_spin or matpes_json [default: recognised]")
-    ] = None,
-    elements: Annotated[
-        str | None, typer.Option(metavar="Fe,Al", help="elements of type 0, 1, … where the file only numbers its types")
-    ] = None,
-    zero_moments: Annotated[
-        bool, typer.Option("--zero-moments", help="take structures without moments as non-magnetic")
-    ] = False,
+    format_name: FormatName = None,
+    elements: Elements = None,
+    zero_moments: ZeroMoments = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace shards of other data or settings")] = False,
 ) -> None:
     """Prepare data that do not fit into memory: structures with their neighbour lists, for `mmace train --data FOLDER`.

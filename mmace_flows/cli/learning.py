@@ -13,6 +13,7 @@ from mmace_flows.cli.learning_processes import follows, said_once
 from mmace_flows.cli.learning_sections import ONLY_FINETUNE
 from mmace_flows.cli.learning_settings import (
     check_folder,
+    check_model_settings,
     check_output,
     checkpoint_file,
     data_options,
@@ -21,28 +22,30 @@ from mmace_flows.cli.learning_settings import (
     read_settings,
     training_config,
 )
+from mmace_flows.cli.options import (
+    AsJson,
+    BatchSize,
+    Data,
+    Device,
+    EdgesPerBatch,
+    Elements,
+    Epochs,
+    FormatName,
+    Keys,
+    MaxSeconds,
+    OverwriteRun,
+    Plots,
+    RotateMoments,
+    TensorBoard,
+    Threads,
+    Valid,
+    ZeroMoments,
+    given,
+)
 
 DEFAULT_OUTPUT = "training"
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="settings; options win over it")]
-Keys = Annotated[list[str] | None, typer.Option("--key", metavar="FIELD=KEY", help="other key, e.g. magmoms=magmoms")]
-FormatName = Annotated[
-    str | None, typer.Option("--format", help="extxyz, mlip_cfg, deepmd_spin or matpes_json [default: recognised]")
-]
-Elements = Annotated[
-    str | None, typer.Option(metavar="Fe,Al", help="elements of type 0, 1, … where the file only numbers its types")
-]
-ZeroMoments = Annotated[bool, typer.Option("--zero-moments", help="take structures without moments as non-magnetic")]
-
-
-TensorBoard = Annotated[
-    bool | None,
-    typer.Option("--tensorboard/--no-tensorboard", help="training curves for TensorBoard in the run's folder"),
-]
-EdgesPerBatch = Annotated[
-    int | None, typer.Option(help="fill batches up to this many places for neighbours instead of by structures")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto [default: auto]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,28 +56,19 @@ def register(app: typer.Typer) -> None:
 
 def train_command(
     config_file: ConfigFile = None,
-    data: Annotated[
-        Path | None, typer.Option(help="labelled structures: a file, shards, or store:CAMPAIGN[/train]")
-    ] = None,
-    valid: Annotated[Path | None, typer.Option(help="validation structures; default: a tenth of the data")] = None,
+    data: Data = None,
+    valid: Valid = None,
     output: Annotated[Path | None, typer.Option(help=f"folder of the run [default: {DEFAULT_OUTPUT}]")] = None,
     model_from: Annotated[Path | None, typer.Option(help="checkpoint to start from (fine-tuning)")] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="structures per step")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
     edges_per_batch: EdgesPerBatch = None,
     learning_rate: Annotated[float | None, typer.Option(help="at the start; 0.0005 is right for fine-tuning")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="stop after this time")] = None,
+    max_seconds: MaxSeconds = None,
     symmetry: Annotated[str | None, typer.Option(help="soc, nonsoc, paper or none")] = None,
-    rotate_moments: Annotated[
-        bool | None,
-        typer.Option(
-            "--rotate-moments/--no-rotate-moments",
-            help="turn all moments of a structure at random: data without spin–orbit coupling, soc model "
-            "[default: if all moments are collinear]",
-        ),
-    ] = None,
+    rotate_moments: RotateMoments = None,
     seed: Annotated[int | None, typer.Option(help="of weights, order and split")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    threads: Threads = None,
     device: Device = None,
     one_body: Annotated[Path | None, typer.Option(help="E0_mag(|m|) from `mmace fit-one-body`, JSON")] = None,
     atomic_energies: Annotated[
@@ -87,14 +81,14 @@ def train_command(
     bootstrap: Annotated[
         bool | None, typer.Option("--bootstrap/--no-bootstrap", help="every member draws its own sample of the data")
     ] = None,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="parity and learning curve as PNG")] = True,
+    plots: Plots = True,
     tensorboard: TensorBoard = None,
     key: Keys = None,
     format_name: FormatName = None,
     elements: Elements = None,
     zero_moments: ZeroMoments = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another run in the folder")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="result as JSON")] = False,
+    overwrite: OverwriteRun = False,
+    as_json: AsJson = False,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of the settings file")] = False,
 ) -> None:
     """Train a potential on labelled structures. The same command again goes on where it was stopped."""
@@ -113,26 +107,24 @@ def train_command(
     settings = read_settings(config_file, ONLY_FINETUNE, "train")
     where = str(config_file or "options")
     model_from = model_from or path_of(settings, "model_from", config_file)
-    given = dict(settings.get("training") or {})
-    options = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "edges_per_batch": edges_per_batch,
-        "learning_rate": learning_rate,
-        "max_seconds": max_seconds,
-        "rotate_moments": rotate_moments,
-        "atomic_energies": atomic_energies,
-        "seed": seed,
-        "num_threads": threads,
-        "device": device,
-    }
-    given |= {name: value for name, value in options.items() if value is not None}
+    chosen = dict(settings.get("training") or {}) | given(
+        epochs=epochs,
+        batch_size=batch_size,
+        edges_per_batch=edges_per_batch,
+        learning_rate=learning_rate,
+        max_seconds=max_seconds,
+        rotate_moments=rotate_moments,
+        atomic_energies=atomic_energies,
+        seed=seed,
+        num_threads=threads,
+        device=device,
+    )
     curves = one_body or path_of(settings, "one_body", config_file)
     if curves is not None:
         from mmace.one_body_file import load_one_body
 
-        given["one_body"] = load_one_body(curves)
-    training = training_config(given, where)
+        chosen["one_body"] = load_one_body(curves)
+    training = training_config(chosen, where)
     members = settings.get("committee", 1) if committee is None else committee
     if members < 1:
         raise UserError(f"train: --committee {members}; give the number of members")
@@ -143,11 +135,11 @@ def train_command(
     check_output(folder, members)
     console = Console(stderr=True, quiet=follows())
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
+    model_settings = dict(settings.get("model") or {}) | given(symmetry=symmetry)
+    if initial is None:
+        check_model_settings(model_settings, where)
     reading = data_options(settings, key, format_name, elements, zero_moments)
     sets = read_sets("train", settings, config_file, data, valid, reading, training.seed, console)
-    model_settings = dict(settings.get("model") or {})
-    if symmetry is not None:
-        model_settings["symmetry"] = symmetry
     if initial is not None:
         check_elements(sets.training, initial.config.elements)
         potential = model_config({**initial.config.to_dict(), **model_settings}, where)
@@ -157,7 +149,7 @@ def train_command(
             model_settings.setdefault("r_max", sets.r_max)
         model_settings.setdefault("seed", training.seed)
         potential = model_config(model_settings, where)
-    sets.set_moment_rotation(training, given, potential.symmetry, console)
+    sets.set_moment_rotation(training, chosen, potential.symmetry, console)
     isolated = isolated_atoms or path_of(settings, "isolated_atoms", config_file)
     if isolated is not None:
         sets.set_isolated_atoms(training, isolated, reading, potential.r_max, console)
@@ -191,7 +183,7 @@ def evaluate_command(
     uncertainty: Annotated[
         Path | None, typer.Option(help="file of `mmace uncertainty fit` or folder of a committee: are its bars right?")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Errors of a model on labelled structures: overall and per magnetic branch."""
     from rich.console import Console

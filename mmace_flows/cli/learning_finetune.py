@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmace.errors import UserError, unknown_key_message
-from mmace_flows.cli.learning import Device, EdgesPerBatch, Elements, FormatName, Keys, TensorBoard, ZeroMoments
 from mmace_flows.cli.learning_processes import follows, said_once
 from mmace_flows.cli.learning_sections import ONLY_TRAIN
 from mmace_flows.cli.learning_settings import (
@@ -19,6 +18,26 @@ from mmace_flows.cli.learning_settings import (
     path_of,
     read_settings,
     training_config,
+)
+from mmace_flows.cli.options import (
+    AsJson,
+    BatchSize,
+    Data,
+    Device,
+    EdgesPerBatch,
+    Elements,
+    Epochs,
+    FormatName,
+    Keys,
+    MaxSeconds,
+    OverwriteRun,
+    Plots,
+    RotateMoments,
+    TensorBoard,
+    Threads,
+    Valid,
+    ZeroMoments,
+    given,
 )
 
 if TYPE_CHECKING:
@@ -35,8 +54,8 @@ def register(app: typer.Typer) -> None:
 
 def finetune_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="checkpoint to start from, .safetensors")],
-    data: Annotated[Path | None, typer.Option(help="labelled structures: a file, or store:CAMPAIGN[/train]")] = None,
-    valid: Annotated[Path | None, typer.Option(help="validation structures; default: a tenth of the data")] = None,
+    data: Data = None,
+    valid: Valid = None,
     output: Annotated[Path | None, typer.Option(help=f"folder of the run [default: {DEFAULT_OUTPUT}]")] = None,
     config: Annotated[Path | None, typer.Option(help="settings, YAML as for train; options win over it")] = None,
     train: Annotated[
@@ -60,29 +79,23 @@ def finetune_command(
         str | None,
         typer.Option(help="E0: shift, least_squares or isolated_atoms [default: as in the model]"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="structures per step")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
     edges_per_batch: EdgesPerBatch = None,
     learning_rate: Annotated[float | None, typer.Option(help="at the start [default: 0.0005]")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="stop after this time")] = None,
-    rotate_moments: Annotated[
-        bool | None,
-        typer.Option(
-            "--rotate-moments/--no-rotate-moments",
-            help="turn all moments of a structure at random [default: if all moments are collinear, soc model]",
-        ),
-    ] = None,
+    max_seconds: MaxSeconds = None,
+    rotate_moments: RotateMoments = None,
     seed: Annotated[int | None, typer.Option(help="of order, split and low-rank matrices")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    threads: Threads = None,
     device: Device = None,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="parity and learning curve as PNG")] = True,
+    plots: Plots = True,
     tensorboard: TensorBoard = None,
     key: Keys = None,
     format_name: FormatName = None,
     elements: Elements = None,
     zero_moments: ZeroMoments = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another run in the folder")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="result as JSON")] = False,
+    overwrite: OverwriteRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model further on other structures: small learning rate, all weights or few. Resumes as train does."""
     from rich.console import Console
@@ -99,22 +112,21 @@ def finetune_command(
         if train not in (None, FROZEN[freeze]):
             raise UserError(f"finetune: --freeze {freeze} and --train {train} contradict each other; give one of them")
         train = FROZEN[freeze]
-    options = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "edges_per_batch": edges_per_batch,
-        "learning_rate": learning_rate,
-        "max_seconds": max_seconds,
-        "rotate_moments": rotate_moments,
-        "atomic_energies": atomic_energies,
-        "trainable": train,
-        "rank": rank,
-        "seed": seed,
-        "num_threads": threads,
-        "device": device,
-    }
-    given = {**(settings.get("training") or {}), **{k: value for k, value in options.items() if value is not None}}
-    training = training_config(given, str(config or "options"), finetune=True)
+    chosen = dict(settings.get("training") or {}) | given(
+        epochs=epochs,
+        batch_size=batch_size,
+        edges_per_batch=edges_per_batch,
+        learning_rate=learning_rate,
+        max_seconds=max_seconds,
+        rotate_moments=rotate_moments,
+        atomic_energies=atomic_energies,
+        trainable=train,
+        rank=rank,
+        seed=seed,
+        num_threads=threads,
+        device=device,
+    )
+    training = training_config(chosen, str(config or "options"), finetune=True)
     head = head or settings.get("head")
     weight = settings.get("replay_weight", REPLAY_WEIGHT) if replay_weight is None else replay_weight
     folder = output or path_of(settings, "output", config) or Path(DEFAULT_OUTPUT)
@@ -126,7 +138,7 @@ def finetune_command(
     kept_file = replay or path_of(settings, "replay", config)
     kept = read_source(kept_file, reading, console) if kept_file is not None else []
     DataSets(sets.training, [*sets.validation, *kept]).set_moment_rotation(
-        training, given, initial.config.symmetry, console
+        training, chosen, initial.config.symmetry, console
     )
     isolated = path_of(settings, "isolated_atoms", config)
     if isolated is not None:

@@ -152,10 +152,13 @@ def training_config(settings: dict[str, Any], where: str, finetune: bool = False
     """Settings of the training, with the defaults of fine-tuning if asked for. Raises `UserError` that begins with
     ``where`` and the section."""
     from mmace.train import TrainingConfig
+    from mmace.train.distributed import find_device
     from mmace.train.finetune import finetuning_config
 
     try:
-        return (finetuning_config if finetune else TrainingConfig.from_dict)(settings, f"{where}: training")
+        config = (finetuning_config if finetune else TrainingConfig.from_dict)(settings, f"{where}: training")
+        find_device(config.device)  # a missing GPU is told before hours are spent on the data
+        return config
     except UserError as error:
         raise UserError(_in_file(str(error), "training: ", f"{where}: training: ")) from None
 
@@ -173,6 +176,13 @@ def model_config(settings: dict[str, Any], where: str) -> PotentialConfig:
         return PotentialConfig.from_dict(values, section)
     except UserError as error:
         raise UserError(_in_file(str(error), "potential: ", f"{section}: ")) from None
+
+
+def check_model_settings(settings: dict[str, Any], where: str) -> None:
+    """Refuses settings of a new potential that are wrong whatever elements the data have. Raises `UserError`."""
+    limits = settings.get("m_max")
+    known = sorted(map(str, limits)) if isinstance(limits, dict) and limits else ["H"]
+    model_config({"elements": known, **settings}, where)
 
 
 def _in_file(message: str, section: str, place: str) -> str:

@@ -153,8 +153,8 @@ def join_processes(device: str = "auto") -> Processes:
     Raises `UserError` for cuda without a GPU, or with fewer GPUs than processes on a machine.
     """
     if not _launched():
-        return Processes(0, 1, _device(device, 0))
-    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+        return Processes(0, 1, find_device(device))
+    chosen = find_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
@@ -170,7 +170,8 @@ def _launched() -> bool:
     return given and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def _device(name: str, local_rank: int) -> torch.device:
+def find_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of that name, "auto" included. Raises `UserError` where there is none."""
     available = torch.cuda.is_available()
     if name == "cpu" or (name == "auto" and not available):
         return torch.device("cpu")
