@@ -74,8 +74,12 @@ def _version_of(command: tuple[str, ...]) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Variables for pw.x: one thread per process unless said otherwise, and an MPI that works in containers."""
-    variables = {"OMP_NUM_THREADS": "1", "OMPI_MCA_hwloc_base_binding_policy": "none", **os.environ}
+    """Variables for pw.x, unless they are set: one thread per process, and an Open MPI that shares a machine.
+
+    Without the second, several workers would bind their processes to the same cores and wait there at full load.
+    """
+    shared = {"OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_mpi_yield_when_idle": "1"}
+    variables = {"OMP_NUM_THREADS": "1", **shared, **os.environ}
     if os.geteuid() == 0:  # containers have no other user, and Open MPI would refuse
         variables |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     return variables

@@ -27,6 +27,11 @@ class UPFHeader:
     valence: float  # electrons
     relativistic: bool  # fully relativistic: fit for spin–orbit coupling
 
+    @property
+    def averages(self) -> bool:
+        """Whether pw.x can use it without spin–orbit coupling."""
+        return not self.relativistic or self.kind == "NC"
+
 
 def pseudo_folder(settings: Settings | None = None) -> Path:
     """The folder of pseudopotentials: MMACE_PSEUDO_DIR, else Debian's if it is there. UserError if there is none."""
@@ -119,8 +124,8 @@ def choose(folder: Path, element: str, functional: str, spin_orbit: bool) -> Pat
     """The file that ``element`` gets where the settings name none.
 
     Of those made for ``functional``: fully relativistic ones with spin–orbit coupling and scalar relativistic ones
-    without (where there is none, pw.x averages a fully relativistic one); then the one with most electrons, so that
-    semicore states count; then the first by name. Raises UserError if none fits.
+    without (where there is none, a fully relativistic norm-conserving one, which pw.x averages); then the one with most
+    electrons, so that semicore states count; then the first by name. Raises UserError if none fits.
     """
     fitting: list[tuple[bool, float, str]] = []
     seen: list[str] = []
@@ -135,11 +140,12 @@ def choose(folder: Path, element: str, functional: str, spin_orbit: bool) -> Pat
             continue
         if header.element != element:
             continue
-        seen.append(f"{path.name} ({header.functional}{', fully relativistic' if header.relativistic else ''})")
-        if header.functional == functional.upper() and (header.relativistic or not spin_orbit):
+        seen.append(f"{path.name} ({header.functional}{', fully' if header.relativistic else ', scalar'})")
+        usable = header.relativistic if spin_orbit else header.averages
+        if header.functional == functional.upper() and usable:
             fitting.append((header.relativistic and not spin_orbit, -header.valence, path.name))
     if not fitting:
-        wanted = f"{'fully relativistic ' if spin_orbit else ''}{functional}"
+        wanted = f"{'fully' if spin_orbit else 'scalar'} relativistic {functional}"
         there = f"there: {', '.join(seen)}" if seen else "no file there is of this element"
         raise UserError(f"{folder}: no {wanted} pseudopotential for {element} ({there}); {MEND}")
     return folder / min(fitting)[2]
@@ -156,4 +162,6 @@ def check_file(path: Path, element: str, functional: str, spin_orbit: bool) -> U
         raise UserError(f"{path}: made for {header.functional}, but xc is {functional}; take another file or change xc")
     if spin_orbit and not header.relativistic:
         raise UserError(f"{path}: not fully relativistic, but spin_orbit is on; take a fully relativistic file")
+    if not spin_orbit and not header.averages:
+        raise UserError(f"{path}: fully relativistic, but spin_orbit is off; take a scalar relativistic file")
     return header

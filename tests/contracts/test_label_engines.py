@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
+from espresso_tools import debian_files, espresso, espresso_there  # noqa: F401 - a fixture
 from maggma.stores import MemoryStore
 
 from mmace_flows.labels.engine import Engine, get_engine
@@ -29,7 +31,24 @@ def gpaw_that_cannot_converge() -> Engine:
     return gpaw(max_iterations=2)
 
 
-ENGINES = [pytest.param((gpaw, gpaw_that_cannot_converge), id="gpaw", marks=pytest.mark.engine)]
+def quantum_espresso(**changes) -> Engine:
+    return espresso("Fe", "Ni", **changes)
+
+
+def quantum_espresso_that_cannot_converge() -> Engine:
+    return quantum_espresso(max_iterations=2)
+
+
+# engine, one that cannot converge, and between which eV per atom the free energy of FeNi lies: GPAW's is against atoms
+# of the same setups; pw.x's is that of bare ions and 8 + 10 electrons, with the core's exchange, in Rydberg about −142
+ENGINES = [
+    pytest.param((gpaw, gpaw_that_cannot_converge, (-12.0, -4.0)), id="gpaw", marks=pytest.mark.engine),
+    pytest.param(
+        (quantum_espresso, quantum_espresso_that_cannot_converge, (-968.0, -962.0)),
+        id="espresso",
+        marks=[pytest.mark.engine, espresso_there],
+    ),
+]
 
 
 def small_structure(shift: float = 0.0, magmoms=((0, 0, 2.2), (0, 0, 0.6))) -> MagneticStructure:
@@ -45,16 +64,18 @@ def candidate(structure: MagneticStructure) -> Candidate:
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def made(request, tmp_path_factory) -> tuple[Engine, LabelDocument, MemoryStore, Path, object]:
+def made(request, tmp_path_factory) -> tuple[Engine, LabelDocument, MemoryStore, Path, Any]:
     """An engine, one label of it, and the store it is in: computed once for all tests."""
-    make, make_failing = request.param
+    make, make_failing, energies = request.param
+    if make is quantum_espresso:
+        request.getfixturevalue("debian_files")
     labels = MemoryStore(key="label_key")
     labels.connect()
     folder = tmp_path_factory.mktemp("scratch")
     engine = make()
     document, computed = find_or_compute(candidate(small_structure()), engine, labels, folder, "contract")
     assert computed
-    return engine, document, labels, folder, make_failing
+    return engine, document, labels, folder, (make_failing, energies)
 
 
 def test_the_document_is_complete(made):
@@ -78,9 +99,9 @@ def test_the_document_is_complete(made):
 
 
 def test_units_are_electronvolts_and_angstroms(made):
-    _, document, _, _, _ = made
-    # energies against atoms of the same setups are a few eV; in Hartree or per cell these would be out of range
-    assert -12.0 < document.free_energy / 2 < -4.0
+    _, document, _, _, (_, (lowest, highest)) = made
+    # in Hartree, Rydberg or per cell this would be out of range
+    assert lowest < document.free_energy / 2 < highest
     assert document.free_energy <= document.energy + 1e-9  # −TS lowers the free energy below the extrapolated one
     assert 0.05 < np.abs(document.forces).max() < 5.0
     assert np.abs(document.stress).max() < 0.5
@@ -140,7 +161,7 @@ def test_moments_along_another_axis_give_the_same_numbers_turned(made):
 
 
 def test_a_calculation_that_does_not_converge_is_set_aside(made):
-    *_, labels, folder, make_failing = made
+    *_, labels, folder, (make_failing, _) = made
     document, computed = find_or_compute(candidate(small_structure()), make_failing(), labels, folder)
     assert computed and document.status == "failed"
     assert len(document.attempts) == 2 and "safer mixing" in document.attempts[1]

@@ -75,15 +75,19 @@ def test_the_file_with_semicore_states_of_the_right_functional_is_chosen(folder)
     assert choose(folder, "Fe", "PBE", spin_orbit=False).name == "Fe.semicore.upf"
     assert choose(folder, "Fe", "PBE", spin_orbit=True).name == "Fe.rel.UPF"
     assert choose(folder, "Fe", "LDA", spin_orbit=False).name == "Fe.lda.UPF"
-    assert choose(folder, "Pt", "PBE", spin_orbit=False).name == "Pt.rel.UPF"  # pw.x averages it
-    with pytest.raises(UserError, match=r"no fully relativistic LDA pseudopotential for Fe.*Fe\.lda\.UPF \(LDA\)"):
+    with pytest.raises(UserError, match=r"no fully relativistic LDA .* for Fe.*Fe\.lda\.UPF \(LDA, scalar\)"):
         choose(folder, "Fe", "LDA", spin_orbit=True)
-    with pytest.raises(UserError, match=r"no PBE pseudopotential for Ni.*MMACE_PSEUDO_DIR"):
+    # pw.x averages fully relativistic files over the spin only if they are norm-conserving
+    with pytest.raises(UserError, match=r"no scalar relativistic PBE pseudopotential for Pt.*Pt\.rel\.UPF"):
+        choose(folder, "Pt", "PBE", spin_orbit=False)
+    write_upf_2(folder / "Pt.dojo.upf", "Pt", valence=18.0, relativistic=True)
+    assert choose(folder, "Pt", "PBE", spin_orbit=False).name == "Pt.dojo.upf"
+    with pytest.raises(UserError, match=r"no scalar relativistic PBE pseudopotential for Ni.*MMACE_PSEUDO_DIR"):
         choose(folder, "Ni", "PBE", spin_orbit=False)
 
 
 def test_hashes_of_the_files_are_part_of_the_key_and_only_of_elements_that_are_there(folder):
-    settings = EspressoSettings(kpoints=(2, 2, 2), pseudopotentials={"Fe": "Fe.small.UPF", "Pt": "Pt.rel.UPF"})
+    settings = EspressoSettings(kpoints=(2, 2, 2), pseudopotentials={"Fe": "Fe.small.UPF", "Pt": "Pt.UPF"})
     engine = EspressoEngine.for_elements(settings, ["Fe", "Fe"])
     digest = hashlib.sha256((folder / "Fe.small.UPF").read_bytes()).hexdigest()
     assert engine.settings_dict()["pseudopotentials"] == {"Fe": {"file": "Fe.small.UPF", "sha256": digest}}
@@ -121,6 +125,9 @@ def test_a_wrong_or_broken_file_is_one_clear_line(folder, name, message):
 def test_spin_orbit_wants_relativistic_files(folder):
     settings = EspressoSettings(kpoints=(2, 2, 2), spin_orbit=True, pseudopotentials={"Fe": "Fe.semicore.upf"})
     with pytest.raises(UserError, match="not fully relativistic, but spin_orbit is on"):
+        EspressoEngine.for_elements(settings, ["Fe"])
+    settings = EspressoSettings(kpoints=(2, 2, 2), pseudopotentials={"Fe": "Fe.rel.UPF"})
+    with pytest.raises(UserError, match="fully relativistic, but spin_orbit is off"):
         EspressoEngine.for_elements(settings, ["Fe"])
 
 
