@@ -1,10 +1,8 @@
-"""The node's steps of one layer: many-body product and own moment.
-
-Node features of one irrep are tensors [N, dim, K]; K is the number of channels.
-"""
+"""The node's steps of one layer: many-body product and own moment. Tensors are [N, components, K] with K channels."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from mmace.coupling import Irrep, SymmetryRules, clebsch_gordan, couples, products, symmetric_product
 from mmace.kept import Kept
-from mmace.messages import Features
+from mmace.own_moment import OwnMomentPath, OwnMomentSum
 from mmace.polynomial import SparsePolynomial, Term
 from mmace.radial import MLP, normal
 
@@ -79,15 +77,15 @@ class ManyBodyProduct(nn.Module):
         self.weights = normal(generator, dtype, num_elements, column, channels)
         self._kept = Kept()
 
-    def forward(self, mixed: Tensor, species: Tensor) -> Features:
-        """``mixed``: the blocks of A one after the other [C, N, K]; ``species`` [N] → {irrep: [N, dim, K]}."""
+    def forward(self, mixed: Tensor, species: Tensor) -> Tensor:
+        """``mixed``: the blocks of A one after the other [C, N, K]; ``species`` [N] → μ [N, all outputs, K]."""
         if self.weights.shape[0] > 1:  # only of the elements that are there
             kinds, species = torch.unique(species, return_inverse=True)
             terms = self._terms(tuple(kinds.tolist()))
         else:
             terms = self._terms((0,))
-        out = self.polynomial(mixed, terms, species)
-        return dict(zip(self.outputs, out.split([irrep.dim for irrep in self.outputs], dim=1), strict=True))
+        out: Tensor = self.polynomial(mixed, terms, species)
+        return out
 
     def _terms(self, kinds: tuple[int, ...]) -> Tensor:
         """Coefficients of the polynomials [len(kinds), T, K] of these elements."""
@@ -114,17 +112,21 @@ class OwnMoment(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        self.paths: list[tuple[int, Irrep, Irrep]] = [
-            (degree, source, target)
+        sources, targets = _starts(inputs), _starts(outputs)
+        paths = [
+            OwnMomentPath(
+                degree**2,
+                sources[source],
+                targets[target],
+                clebsch_gordan(rules.moment(degree).degrees, source.degrees, target.degrees),
+            )
             for target in outputs
             for degree in range(l_mag + 1)
             for source in inputs
             if couples(rules.moment(degree), source, target)
         ]
-        for number, (degree, source, target) in enumerate(self.paths):
-            tensor = clebsch_gordan(rules.moment(degree).degrees, source.degrees, target.degrees)
-            self.register_buffer(f"coupling_{number}", torch.tensor(tensor, dtype=dtype), persistent=False)
-        self.radial = MLP([num_chebyshev + num_elements, 64, len(self.paths) * channels], generator, dtype)
+        self.sum = OwnMomentSum(paths, sum(irrep.dim for irrep in outputs), dtype)
+        self.radial = MLP([num_chebyshev + num_elements, 64, len(paths) * channels], generator, dtype)
 
     @staticmethod
     def needed(rules: SymmetryRules, hidden: Sequence[Irrep], l_mag: int) -> list[Irrep]:
@@ -139,14 +141,13 @@ class OwnMoment(nn.Module):
                         found.append(irrep)
         return found
 
-    def forward(self, features: Features, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Features:
-        """μ as {irrep: [N, dim, K]}, ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ as {irrep: [N, dim, K]}."""
-        weights = self.radial.of_kind(chebyshev, species).reshape(-1, len(self.paths), self.channels).unbind(1)
-        out: Features = {}
-        for number, (degree, source, target) in enumerate(self.paths):
-            moment = solid[:, degree**2 : (degree + 1) ** 2]
-            coupling = getattr(self, f"coupling_{number}")  # [a, b, c]
-            matrix = (moment @ coupling.flatten(1)).reshape(-1, *coupling.shape[1:])
-            value = torch.bmm(matrix.transpose(1, 2), features[source]) * weights[number].unsqueeze(1)
-            out[target] = out[target] + value if target in out else value
+    def forward(self, mu: Tensor, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Tensor:
+        """μ [N, components, K], ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ [N, components of outputs, K]."""
+        weights = self.radial.of_kind(chebyshev, species).unflatten(1, (-1, self.channels))
+        out: Tensor = self.sum(solid, weights, mu)
         return out
+
+
+def _starts(irreps: Sequence[Irrep]) -> dict[Irrep, int]:
+    """Of each irrep's components, one after the other."""
+    return dict(zip(irreps, itertools.accumulate([0] + [irrep.dim for irrep in irreps]), strict=False))

@@ -23,7 +23,7 @@ from mmace.messages import ElementMessage, FeatureMessage, Features
 from mmace.moments import MomentBasis
 from mmace.native.function import no_weight_gradients
 from mmace.one_body import OneBody, OneBodyCurve
-from mmace.radial import MLP, AgnesiTransform, linear
+from mmace.radial import MLP, AgnesiTransform
 from mmace.repulsion import PairRepulsion
 
 
@@ -79,18 +79,24 @@ class Layer(nn.Module):
         return self.update(self.product(mixed, graph.species), features, solid, chebyshev, graph.species)
 
     def update(
-        self, mu: Features, features: Features, solid: Tensor | None, chebyshev: Tensor | None, species: Tensor
+        self, mu: Tensor, features: Features, solid: Tensor | None, chebyshev: Tensor | None, species: Tensor
     ) -> Features:
-        """What follows on the many-body product μ [21–23]."""
+        """What follows on the many-body product μ [21–23]. μ begins with the components of ``outputs``."""
         own = None
         if self.own is not None and solid is not None and chebyshev is not None:
             own = self.own(mu, solid, chebyshev, species)
+        norm = 1.0 / math.sqrt(mu.shape[2])
         updated: Features = {}
+        start = 0
         for number, irrep in enumerate(self.outputs):
-            norm = 1.0 / math.sqrt(mu[irrep].shape[-1])
-            value = linear(mu[irrep], self.mix[number] * norm)
-            if own is not None and self.mix_own is not None and irrep in own:
-                value = value + linear(own[irrep], self.mix_own[number] * norm)
+            rows = slice(start, start := start + irrep.dim)
+            value = mu[:, rows].reshape(-1, mu.shape[2]) @ self.mix[number]
+            if own is not None and self.mix_own is not None:
+                of_own = own[:, rows].reshape(-1, mu.shape[2])
+                value = torch.addmm(value, of_own, self.mix_own[number], beta=norm, alpha=norm)
+            else:
+                value = value * norm
+            value = value.unflatten(0, (-1, irrep.dim))
             if self.self_weight is not None and self.kept[number]:
                 weight = self.self_weight[number].index_select(0, species) * norm
                 value = value + torch.bmm(features[irrep], weight)

@@ -67,14 +67,6 @@ def normal(generator: torch.Generator, dtype: torch.dtype, *shape: int) -> nn.Pa
     return nn.Parameter(torch.randn(*shape, generator=generator, dtype=dtype))
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """``x`` [..., a] times ``weight`` [a, b], as one matrix product in both directions.
-
-    torch makes a product per leading index of what is not two-dimensional when it goes backwards.
-    """
-    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
-
-
 class MLP(nn.Module):
     """Perceptron without biases, SiLU between layers, weights of unit variance scaled by 1/sqrt(inputs)."""
 

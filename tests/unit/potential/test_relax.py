@@ -78,9 +78,10 @@ def test_together_equals_one_by_one_and_random_starts_end_without_nan():
     assert all(np.isfinite(result.magmoms).all() for result in together)
     for number in (0, 13, 29):
         (alone,) = relax_moments(MODEL, starts[number])
-        assert alone.energy == pytest.approx(together[number].energy, abs=1e-5)
-        # turning everything together costs little in a soc model: that soft direction ends where the tolerance allows
-        np.testing.assert_allclose(alone.magmoms, together[number].magmoms, atol=0.05)
+        # turning everything together costs little in a soc model: that soft direction ends where the tolerance allows,
+        # at most 1e-3 eV/μB times 0.1 μB above the minimum
+        assert alone.energy == pytest.approx(together[number].energy, abs=1e-4)
+        np.testing.assert_allclose(alone.magmoms, together[number].magmoms, atol=0.1)
 
 
 def test_a_relaxation_that_leaves_the_range_of_the_model_has_not_converged():
