@@ -11,6 +11,7 @@ from mmace.errors import UserError
 from mmace_flows.cli import (
     campaign,
     data,
+    label,
     learning,
     learning_finetune,
     model,
@@ -53,7 +54,20 @@ def options(
     """From crystal structures through DFT to magnetic machine-learning potentials."""
 
 
-for module in (campaign, data, learning, learning_finetune, model, one_body, report, structures, system, uncertainty):
+MODULES = (
+    campaign,
+    data,
+    label,
+    learning,
+    learning_finetune,
+    model,
+    one_body,
+    report,
+    structures,
+    system,
+    uncertainty,
+)
+for module in MODULES:
     module.register(app)
 
 

@@ -68,7 +68,7 @@ def with_progress(run: Any, config: TrainingConfig, console: Any) -> TrainingRes
 
     task = bar.add_task("validation RMSE in meV/atom, meV/Å, GPa, meV/μB", total=config.epochs)
     try:
-        with _termination_interrupts():
+        with termination_interrupts():
             if console.is_terminal:
                 with bar:
                     return run(show)
@@ -79,7 +79,7 @@ def with_progress(run: Any, config: TrainingConfig, console: Any) -> TrainingRes
 
 
 @contextmanager
-def _termination_interrupts() -> Iterator[None]:
+def termination_interrupts() -> Iterator[None]:
     """SIGTERM ends the training as Ctrl-C does; outside the main thread nothing changes."""
     import signal
     import threading

@@ -68,7 +68,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises UserError that names the field and the nearest right one.
     """
     path = Path(os.environ.get(SETTINGS_FILE_VARIABLE, "~/.mmace/settings.yaml")).expanduser()
-    values = _read_yaml(path) if path.exists() or SETTINGS_FILE_VARIABLE in os.environ else {}
+    values = read_yaml(path) if path.exists() or SETTINGS_FILE_VARIABLE in os.environ else {}
     fields = list(Settings.model_fields)
     for key in values:
         if key not in fields:
@@ -97,7 +97,7 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError if it is not one."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import MagneticStructure
+from mmace_flows.schemas.structure import Document, MagneticStructure
 
 ENGINES = ("gpaw", "espresso")
 
@@ -45,6 +45,9 @@ class Engine(Protocol):
     def settings_dict(self) -> dict[str, Any]:
         """Complete settings, JSON-able: part of the label key, and enough to make the engine again."""
 
+    def check(self, structure: MagneticStructure) -> None:
+        """Raises UserError for a structure that the engine can never treat; computes nothing."""
+
     def run(
         self, structure: MagneticStructure, folder: Path, name: str = "run", start_attempt: int = 0
     ) -> EngineResult:
@@ -55,20 +58,30 @@ class Engine(Protocol):
         """
 
 
+def settings_class(name: str) -> type[Document]:
+    """The settings of an engine, which have presets ``small`` and ``paper``. UserError for an unknown name."""
+    if name == "gpaw":
+        from mmace_flows.labels.gpaw_settings import GPAWSettings
+
+        return GPAWSettings
+    if name == "espresso":
+        from mmace_flows.labels.espresso_settings import EspressoSettings
+
+        return EspressoSettings
+    raise UserError(f"engine '{name}' is unknown; known: {', '.join(ENGINES)}")
+
+
 def get_engine(name: str, settings: dict[str, Any], symbols: Iterable[str] = ()) -> Engine:
     """The engine of a name, with settings as a label document has them.
 
     ``symbols`` are the elements to be computed, for engines whose atomic data are files that have to be found; without
     them these must stand in the settings, as in a document. UserError for an unknown name.
     """
+    checked: Any = settings_class(name).model_validate(settings)
     if name == "gpaw":
         from mmace_flows.labels.gpaw_engine import GPAWEngine
-        from mmace_flows.labels.gpaw_settings import GPAWSettings
 
-        return GPAWEngine(GPAWSettings.model_validate(settings))
-    if name == "espresso":
-        from mmace_flows.labels.espresso_engine import EspressoEngine
-        from mmace_flows.labels.espresso_settings import EspressoSettings
+        return GPAWEngine(checked)
+    from mmace_flows.labels.espresso_engine import EspressoEngine
 
-        return EspressoEngine.for_elements(EspressoSettings.model_validate(settings), symbols)
-    raise UserError(f"engine '{name}' is unknown; known: {', '.join(ENGINES)}")
+    return EspressoEngine.for_elements(checked, symbols)

@@ -42,6 +42,10 @@ class GPAWEngine:
         """Complete settings, JSON-able."""
         return self.settings.model_dump(mode="json")
 
+    def check(self, structure: MagneticStructure) -> None:
+        """Raises UserError for moments off one axis."""
+        collinear_moments(structure.magmoms)
+
     def run(
         self, structure: MagneticStructure, folder: Path | str, name: str = "gpaw", start_attempt: int = 0
     ) -> EngineResult:

@@ -16,7 +16,7 @@ from mmace.errors import UserError
 from mmace_flows.labels.engine import Engine, EngineResult, get_engine
 from mmace_flows.schemas.label import LabelDocument, label_key
 from mmace_flows.schemas.structure import Candidate
-from mmace_flows.structures.moments import magnetic_state
+from mmace_flows.structures.moments import common_axis, magnetic_state
 
 
 class LabelStore(Protocol):
@@ -113,6 +113,7 @@ def make_document(
             "magnetic_state_reached": reached,
             "ordering_changed": asked != reached,
             "scf_iterations": result.scf_iterations,
+            "details": result.details,
         }
     )
 
@@ -125,6 +126,8 @@ def candidate_title(candidate: Candidate) -> str:
         words.append(str(candidate.details["base"]))
     if "c_over_a" in candidate.details:
         words.append(f"c/a {float(candidate.details['c_over_a']):.3f}")
+    if "configuration" in candidate.details:
+        words.append(f"configuration {candidate.details['configuration']}")
     if "step" in candidate.details:
         words.append(f"step {candidate.details['step']}")
     if candidate.seed is not None:
@@ -158,9 +161,13 @@ def summary_line(document: LabelDocument, computed: bool = True) -> str:
     if document.status == "failed" or document.free_energy is None or document.magmoms is None:
         return f"{what}: set aside, {document.error}"
     moments = np.asarray(document.magmoms)
-    signed = moments @ _axis(moments)
-    energy = document.free_energy / len(signed)
-    listed = " ".join(f"{moment:+.2f}" for moment in signed[:8]) + (" …" if len(signed) > 8 else "")
+    energy = document.free_energy / len(moments)
+    axis = common_axis(moments)
+    if axis is not None:
+        listed = " ".join(f"{moment:+.2f}" for moment in moments[:8] @ axis) + (" …" if len(moments) > 8 else "")
+    else:
+        vectors = [" ".join(f"{component:+.2f}" for component in moment) for moment in moments[:4]]
+        listed = ", ".join(vectors) + (", …" if len(moments) > 4 else "")
     seconds = f"{document.wall_seconds:.0f} s" if computed else "found in the store"
     return f"{what}: {energy:.4f} eV/atom, {document.magnetic_state_reached} ({listed} μB), {seconds}"
 
@@ -181,11 +188,3 @@ def recompute_label(document: LabelDocument | Mapping[str, Any], folder: Path | 
         raise UserError(f"label {document.label_key}: structure or settings were changed after it was computed")
     engine = get_engine(document.engine, document.settings)
     return engine.run(document.structure, Path(folder), name="recompute", start_attempt=len(document.attempts) - 1)
-
-
-def _axis(moments: np.ndarray) -> np.ndarray:
-    from mmace_flows.structures.moments import common_axis
-
-    axis = common_axis(moments, within=90.0)
-    assert axis is not None
-    return axis

@@ -37,6 +37,10 @@ class LabelDocument(Document):
     settings: dict[str, Any] = Field(description="complete engine settings: enough to make the number again")
     attempts: list[str] = Field(default_factory=list, description="outcome of each attempt (safer mixing on retry)")
     scf_iterations: int | None = None
+    details: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what the engine decided itself, such as k-points and bands, and its SCF history if it gives one",
+    )
     wall_seconds: float | None = None
     cores: int = 1
     host: str | None = None

@@ -112,3 +112,13 @@ def test_documents_that_were_changed_or_failed_are_not_made_again(engine, labels
         labelling.recompute_label(document.model_copy(update={"status": "failed"}), tmp_path)
     with pytest.raises(UserError, match="engine 'analytic' is unknown"):
         labelling.recompute_label(document, tmp_path)
+
+
+def test_one_line_tells_moments_of_every_kind(engine, labels, tmp_path):
+    vectors = np.array([[2.0, 0, 0], [0, 1.0, 0], [0, 0, 2.0], [0, 0, 0.1]])
+    structure = CANDIDATE.structure.model_copy(update={"magmoms": vectors.tolist()})
+    canted = CANDIDATE.model_copy(update={"structure": structure})
+    document, _ = labelling.find_or_compute(canted, engine, labels, tmp_path)
+    assert "non-collinear (+1.80 +0.00 +0.00, +0.00 +0.90 +0.00, " in labelling.summary_line(document)
+    document, _ = labelling.find_or_compute(CANDIDATE, engine, labels, tmp_path)
+    assert "AFM (+" in labelling.summary_line(document) and "\n" not in labelling.summary_line(document)
