@@ -120,11 +120,13 @@ def _exact(start: MagneticStructure, settings: EnumerateSettings) -> list[tuple[
             parent = start.model_copy(update={"magmoms": [[0.0, 0.0, m] for m in quiet]})
             sites = [atom for atom, m in enumerate(quiet) if m >= NONMAGNETIC_BELOW]
             cells = settings.max_cells or max(1, DEFAULT_SITES // len(sites))
+            large: dict[bytes, MagneticStructure] = {}  # many orderings share a supercell
             for ordering in orderings(parent, sites, cells):
                 factors = np.ones((ordering.cells, len(quiet)))
                 factors[:, sites] = ordering.signs.reshape(ordering.cells, len(sites))
-                # repeated with signed moments: atoms keep them however the supercell's vectors are chosen
-                structure = supercell(parent, ordering.form, compact=True)
+                # atoms stand cell by cell, however the supercell's vectors are chosen
+                form = ordering.form.tobytes()
+                structure = large[form] = large.get(form) or supercell(parent, ordering.form, compact=True)
                 signed = np.tile(quiet, ordering.cells) * factors.reshape(-1)
                 signed = -signed if signed.sum() < -1e-9 else signed
                 structure = structure.model_copy(update={"magmoms": [[0.0, 0.0, float(m) + 0.0] for m in signed]})

@@ -38,9 +38,11 @@ def enumlib_structures(
     for symbol, moment in zip(start.symbols, start.magmoms, strict=True):
         lengths[symbol] = max(lengths.get(symbol, 0.0), moment[2])
     options = {} if settings.max_cells is None else {"max_cell_size": settings.max_cells}
+    crystal = to_pymatgen(start)
+    crystal.remove_site_property("magmom")  # its analyser takes no vectors; lengths come from default_magmoms
     try:
         enumerator = MagneticStructureEnumerator(
-            to_pymatgen(start.model_copy(update={"magmoms": [[0.0, 0.0, 0.0]] * len(start.symbols)})),
+            crystal,
             default_magmoms=lengths,
             strategies=strategies,
             automatic=len(strategies) > 1,
@@ -69,7 +71,8 @@ def same_ordering(one: MagneticStructure, other: MagneticStructure) -> bool:
     """
     from pymatgen.analysis.structure_matcher import SpeciesComparator, StructureMatcher
 
-    matcher = StructureMatcher(scale=False, comparator=SpeciesComparator())
+    # both come from one crystal: loose tolerances would take two stackings of a nearly cubic cell for one
+    matcher = StructureMatcher(0.01, 0.02, 0.2, scale=False, comparator=SpeciesComparator())
     return any(matcher.fit(_with_spins(one, 1.0), _with_spins(other, sign)) for sign in (1.0, -1.0))
 
 

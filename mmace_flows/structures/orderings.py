@@ -19,7 +19,7 @@ from mmace_flows.structures.lattices import hermite_normal_form, reduced, sublat
 from mmace_flows.structures.symmetry import SpaceGroup, space_group
 
 MAX_SITES = 20  # 2^20 decorations of one supercell are held at once
-MAX_ORDERINGS = 1_000_000
+MAX_DECORATIONS = 5e5  # of all supercells together, before symmetry: about a minute
 CHUNK = 10  # bits that one table look-up moves
 
 
@@ -56,42 +56,29 @@ def site_permutations(group: SpaceGroup, form: np.ndarray, sites: Sequence[int])
     Returns [G·cells, m] (the site that each site goes to), pure lattice translations first, and their number.
     """
     cells = translations(form)
-    places = {tuple(cell): number for number, cell in enumerate(cells.tolist())}
+    place = np.array([form[1, 1] * form[2, 2], form[2, 2], 1])  # cell → its number in the order of `translations`
     number_of = {site: number for number, site in enumerate(sites)}
-    kept = [g for g, w in enumerate(group.rotations) if np.array_equal(hermite_normal_form(form @ w.T), form)]
+    chosen = list(sites)
     identity = np.arange(group.images.shape[1])
-    kept.sort(
-        key=lambda g: (
-            not (
-                np.array_equal(group.rotations[g], np.eye(3))
-                and np.array_equal(group.images[g], identity)
-                and not group.shifts[g].any()
-            )
-        )
-    )
+
+    def is_identity(g: int) -> bool:
+        same_atoms = np.array_equal(group.images[g], identity) and not group.shifts[g].any()
+        return bool(same_atoms and np.array_equal(group.rotations[g], np.eye(3)))
+
+    kept = [g for g, w in enumerate(group.rotations) if np.array_equal(hermite_normal_form(form @ w.T), form)]
     rows = []
-    for g in kept:
-        landed = cells[:, None, :] @ group.rotations[g].T + group.shifts[g][list(sites)][None, :, :]  # [cells,M,3]
-        images = [number_of[int(image)] for image in group.images[g][list(sites)]]
-        for shift in cells:
-            new = reduced(landed + shift, form)
-            cell_numbers = np.array([[places[tuple(one)] for one in row] for row in new.tolist()])
-            rows.append((cell_numbers * len(sites) + np.array(images)[None, :]).reshape(-1))
-    return np.array(rows), len(cells)
+    for g in sorted(kept, key=lambda g: not is_identity(g)):
+        landed = cells[:, None, :] @ group.rotations[g].T + group.shifts[g][chosen][None, :, :]  # [cells,M,3]
+        new = reduced(landed[None] + cells[:, None, None, :], form)  # [shift,cell,M,3]
+        images = np.array([number_of[int(image)] for image in group.images[g][chosen]])
+        rows.append((new @ place * len(chosen) + images).reshape(len(cells), -1))
+    return np.concatenate(rows), len(cells)
 
 
 def orderings_on(group: SpaceGroup, form: np.ndarray, sites: Sequence[int]) -> Iterator[Ordering]:
-    """Every distinct decoration of this supercell that no smaller cell has, the all-up one first.
-
-    Raises UserError for more than 20 magnetic sites.
-    """
+    """Every distinct decoration of this supercell that no smaller cell has, the all-up one first."""
     permutations, num_translations = site_permutations(group, form, sites)
     count = permutations.shape[1]
-    if count > MAX_SITES:
-        raise UserError(
-            f"enumerate: a supercell has {count} magnetic sites, at most {MAX_SITES} can be enumerated; "
-            "lower max_cells, or set moments of induced elements to 0"
-        )
     everything = (1 << count) - 1
     codes = np.arange(1 << count, dtype=np.int64)
     codes = codes[: 1 << (count - 1)]  # site 0 is the highest bit: these have it up; the others are their reverses
@@ -118,18 +105,17 @@ def orderings(structure: MagneticStructure, sites: Sequence[int], max_cells: int
     Atoms are told apart by element and by the length of their moment. Raises UserError for too many.
     """
     group = space_group(structure)
-    found: list[Ordering] = []
-    for index in range(1, max_cells + 1):
-        if index * len(sites) > MAX_SITES:
-            break_at = f"{len(sites)} magnetic sites in {index} cells"
-            raise UserError(f"enumerate: {break_at}; at most {MAX_SITES} can be enumerated; lower max_cells")
-        for form in distinct_sublattices(group, index):
-            found.extend(orderings_on(group, form, sites))
-            if len(found) > MAX_ORDERINGS:
-                raise UserError(
-                    f"enumerate: more than {MAX_ORDERINGS:,} orderings at {index} cells; lower max_cells to {index - 1}"
-                )
-    return found
+    lattices = [distinct_sublattices(group, index) for index in range(1, min(max_cells, MAX_SITES) + 1)]
+    looked_at = np.cumsum([len(forms) * 2.0 ** (n * len(sites) - 1) for n, forms in enumerate(lattices, 1)])
+    within = int(np.sum(looked_at <= MAX_DECORATIONS))
+    if within < max_cells or max_cells * len(sites) > MAX_SITES:
+        possible = min(within, MAX_SITES // len(sites))
+        mend = f"lower max_cells to {possible}" if possible else "set moments of induced elements to 0"
+        raise UserError(
+            f"enumerate: {max_cells} cells of {len(sites)} magnetic sites are too many: at most {MAX_SITES} sites and "
+            f"{MAX_DECORATIONS:,.0f} decorations are looked at; {mend}"
+        )
+    return [ordering for forms in lattices for form in forms for ordering in orderings_on(group, form, sites)]
 
 
 def _moved(codes: np.ndarray, permutation: np.ndarray) -> np.ndarray:

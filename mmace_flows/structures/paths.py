@@ -52,6 +52,10 @@ def path_between(
     cells = [np.asarray(structure.cell, dtype=float) for structure in (first, last)]
     if np.linalg.det(cells[0]) * np.linalg.det(cells[1]) <= 0:
         raise UserError("path: one cell is left-handed and the other right-handed; exchange two vectors of one cell")
+    for t in np.linspace(0.0, 1.0, 21):
+        way = [abs(np.linalg.det(one)) for one in (*cells, (1.0 - t) * cells[0] + t * cells[1])]
+        if way[2] < 0.2 * ((1.0 - t) * way[0] + t * way[1]):
+            raise UserError(f"path: the cell collapses at {t:.2f} of the way; turn one end into the other's frame")
     places = [np.asarray(s.positions) @ np.linalg.inv(cell) for s, cell in zip((first, last), cells, strict=True)]
     order = _matched(first, last, cells, places) if settings.match_atoms else list(range(len(first.symbols)))
     if [last.symbols[atom] for atom in order] != first.symbols:
@@ -64,8 +68,6 @@ def path_between(
         cell = (1.0 - t) * cells[0] + t * cells[1]
         volumes = [abs(np.linalg.det(one)) for one in (*cells, cell)]
         wanted = (1.0 - t) * volumes[0] + t * volumes[1]
-        if volumes[2] < 0.2 * wanted:
-            raise UserError(f"path: the cell collapses at {t:.2f} of the way; turn one end into the other's frame")
         if settings.keep_volume and 0.0 < t < 1.0:
             cell = cell * (wanted / volumes[2]) ** (1.0 / 3.0)
         positions = (places[0] + t * steps) @ cell

@@ -41,8 +41,7 @@ def triangular_moments(structure: MagneticStructure, turn: float = 0.0, chiralit
     centre = (u + v) / 3.0
     normal = np.cross(u, v) / np.linalg.norm(np.cross(u, v))
     normal = normal * np.sign(normal[np.argmax(np.abs(normal) > 1e-6)])  # first component that is not zero: positive
-    start = next(site for site in corner if sublattice[site] == 0)
-    outwards = (places[start] - centre) / np.linalg.norm(places[start] - centre)
+    outwards = -centre / np.linalg.norm(centre)
     sideways = np.cross(normal, outwards)
     # sublattice → angle of its atom around the triangle, 0, 120 or 240°
     around = {
@@ -99,14 +98,25 @@ def _three_colours(count: int, first: np.ndarray, second: np.ndarray) -> list[in
 def _triangle(
     first: np.ndarray, second: np.ndarray, vectors: np.ndarray, sublattice: list[int]
 ) -> tuple[tuple[int, int, int], np.ndarray, np.ndarray]:
-    """One triangle of neighbours: its sites and the vectors from the first to the other two, Å."""
-    for site in sorted(set(first.tolist()), key=lambda s: sublattice[s]):
+    """One triangle of neighbours: its sites, the first on sublattice 0, and the vectors from it to the other two, Å.
+
+    Of all triangles the one whose plane is closest to (111), the first of several: the same for the same crystal.
+    """
+    best: tuple[float, tuple[int, int, int], np.ndarray, np.ndarray] | None = None
+    for site in np.flatnonzero(np.array(sublattice) == 0):
         bonds = np.flatnonzero(first == site)
         for a in bonds:
-            for b in bonds:
-                side = np.linalg.norm(vectors[b] - vectors[a])
+            for b in bonds[bonds > a]:
+                corner = (int(site), int(second[a]), int(second[b]))
                 longest = max(np.linalg.norm(vectors[a]), np.linalg.norm(vectors[b]))
-                corner = (site, int(second[a]), int(second[b]))
-                if a < b and len(set(corner)) == 3 and side <= SHELL * longest:
-                    return corner, vectors[a], vectors[b]
-    raise UserError("triangular: the nearest magnetic neighbours make no triangles; use a spiral or random directions")
+                if len(set(corner)) < 3 or np.linalg.norm(vectors[b] - vectors[a]) > SHELL * longest:
+                    continue
+                normal = np.cross(vectors[a], vectors[b])
+                closeness = round(abs(float(normal.sum())) / float(np.linalg.norm(normal)), 6)
+                if best is None or closeness > best[0]:
+                    best = closeness, corner, vectors[a], vectors[b]
+    if best is None:
+        raise UserError(
+            "triangular: the nearest magnetic neighbours make no triangles; use a spiral or random directions"
+        )
+    return best[1:]

@@ -84,10 +84,14 @@ def turn_spins(magmoms: Any, angles: dict[int, float], axis: Sequence[float] | N
     Without ``axis`` it is perpendicular to the first of them.
     """
     moments = np.asarray(magmoms, dtype=float).copy()
+    if not angles:
+        return moments + 0.0
+    if axis is None:
+        about = perpendicular(moments[next(iter(angles))][None, :])
+    else:
+        about = unit_vector(axis, "supercell: axis")[None, :]
     for atom, angle in angles.items():
-        first = moments[next(iter(angles))] if axis is None else None
-        about = unit_vector(axis, "supercell: axis") if axis is not None else perpendicular(first[None, :])[0]  # type: ignore[index]
-        moments[atom] = rotated(moments[atom][None, :], about[None, :], np.array([np.deg2rad(angle)]))[0]
+        moments[atom] = rotated(moments[atom][None, :], about, np.array([np.deg2rad(angle)]))[0]
     return moments + 0.0
 
 
