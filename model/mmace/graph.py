@@ -54,9 +54,11 @@ class Graph:
         """Mean number of real neighbours per atom."""
         return float(self.real.sum()) / max(self.real.shape[0], 1)
 
-    def element_slots(self) -> ElementSlots:
-        """Who of the neighbours is of which of the structure's elements."""
-        kinds, kind = torch.unique(self.species, return_inverse=True)
+    def element_slots(self, elements: int) -> ElementSlots:
+        """Who of the neighbours is of which of the structure's elements. ``elements``: how many the model knows."""
+        kinds, kind = self.species[:1], self.species
+        if elements > 1:
+            kinds, kind = torch.unique(self.species, return_inverse=True)
         if len(kinds) == 1:
             return ElementSlots(kinds, self.real.long() - 1, kind.unsqueeze(1))
         present = torch.zeros(self.num_structures, len(kinds), dtype=torch.bool, device=kinds.device)

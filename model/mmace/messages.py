@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmace.config import PotentialConfig
 from mmace.coupling import Irrep, clebsch_gordan, products
+from mmace.density import density_factor
 from mmace.edges import EdgeFeatures
 from mmace.element_sum import ElementSum
 from mmace.graph import Graph
@@ -91,8 +92,8 @@ class _Message(nn.Module):
         root = math.sqrt(self.channels)
         if self.density is None:
             return (1.0 / (root * self.average_neighbors)).expand(graph.senders.shape[0], 1)
-        density = torch.tanh(self.density(edges.bessel).squeeze(1) ** 2) * edges.cut
-        return 1.0 / (root + root * density.reshape(graph.senders.shape).sum(1, keepdim=True))
+        y, cut = (each.reshape(graph.senders.shape) for each in (self.density(edges.bessel), edges.cut))
+        return density_factor(y, cut).unsqueeze(1) * (1.0 / root)
 
 
 class ElementMessage(_Message):
@@ -112,6 +113,7 @@ class ElementMessage(_Message):
         # columns of G: all components of all paths, which stand in the order of A
         columns = [path.geometry[:, 0, :] / math.sqrt(self.per_target[path.target] * width) for path in self.paths]
         self.geometry = np.concatenate(columns, axis=1)
+        self.num_elements = len(config.elements)
         self.radial = self.radial_features(config, generator)
         self.weights = normal(generator, config.torch_dtype, len(self.paths), width, config.channels)
         self.sum = ElementSum(
@@ -130,7 +132,7 @@ class ElementMessage(_Message):
         """A [C, N, K], mixed: the blocks of ``self.blocks`` one after the other. ``features``: of the elements."""
         (embedding,) = features.values()  # [elements,1,K]
         z = self.radial(edges.bessel, chebyshev, graph.senders.reshape(-1))
-        message = self.sum(geometry, z, self.weights, embedding.squeeze(1), mix, graph.element_slots())
+        message = self.sum(geometry, z, self.weights, embedding.squeeze(1), mix, graph.element_slots(self.num_elements))
         return message * self.normalisation(edges, graph)
 
 

@@ -196,15 +196,16 @@ class Potential(nn.Module):
             solid, cheb, wall = self.moments(graph.magmoms, graph.species)
         edges = self.edges(graph, graph.positions, graph.cell, solid)
         features: Features = {self.scalar: self.embedding.unsqueeze(1)}
-        heads = graph.head.index_select(0, graph.structure).unsqueeze(1)
-        interaction = graph.positions.new_zeros(len(graph.species))
-        scalars = []
+        scalars: list[Tensor] = []
+        interaction: Tensor | None = None
         for layer, readout, geometry in zip(self.layers, self.readouts, edges.geometry, strict=True):
             features = layer(features, edges, geometry, solid, cheb, graph)
             scalars.append(features[self.scalar].squeeze(1))
-            interaction = interaction + readout(scalars[-1]).gather(1, heads).squeeze(1)
-        own = self.atomic_energies[heads.squeeze(1), graph.species]
-        energies = self.energy_scale * interaction + own
+            part = _of_head(readout(scalars[-1]), graph)
+            interaction = part if interaction is None else interaction + part
+        own = _of_head(self.atomic_energies.t().index_select(0, graph.species), graph)
+        assert interaction is not None
+        energies = own + self.energy_scale * interaction
         if self.repulsion is not None:
             energies = energies + self.repulsion(edges.lengths, graph)
         if self.one_body is not None and wall is not None:
@@ -281,6 +282,13 @@ class Potential(nn.Module):
         if not create_graph:
             out = {name: tensor.detach() for name, tensor in out.items()}
         return out
+
+
+def _of_head(values: Tensor, graph: Graph) -> Tensor:
+    """[N] of ``values`` [N, heads]: each atom's by the head of its structure."""
+    if values.shape[1] == 1:
+        return values.squeeze(1)
+    return values.gather(1, graph.head[graph.structure].unsqueeze(1)).squeeze(1)
 
 
 def _strain_derivative(positions: Tensor, cell: Tensor, by_positions: Tensor, by_cell: Tensor, graph: Graph) -> Tensor:

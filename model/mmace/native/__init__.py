@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("lanes.h", "steps.h", "gemm.h"))
-KERNELS = ("edges", "moments", "perceptron", "element_sum", "message", "polynomial", "own_moment")
+KERNELS = ("edges", "moments", "perceptron", "density", "element_sum", "message", "polynomial", "own_moment")
 SOURCES = tuple(Path(__file__).with_name(f"{name}.cpp") for name in KERNELS)
 # No -ffast-math: linked into a shared library it switches the whole process to flush denormals to zero.
 FLAGS = (

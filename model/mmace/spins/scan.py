@@ -116,7 +116,7 @@ class _Scan:
         z = message.radial(self.edges.bessel, self.chebyshev, senders)
         (angular,) = self.edges.geometry
         angular = (angular.unsqueeze(2) * self.solid.index_select(0, senders).unsqueeze(1)).flatten(1)
-        slots = graph.element_slots()
+        slots = graph.element_slots(message.num_elements)
         sums = message.sum.sums(angular, z, slots)  # [N, slots, (y, r), H]
         sent = message.sum.sent(self.model.embedding, slots)  # [N, slots, K]
         factor = message.normalisation(self.edges, graph)  # [N,1]

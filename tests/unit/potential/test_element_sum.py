@@ -84,7 +84,7 @@ def test_weights_are_joined_anew_after_a_change():
 def test_slots_of_a_batch():
     """Elements are numbered per structure; a structure with fewer has slots without an element."""
     structures = [Atoms(pair, [[0, 0, 0], [0, 0, 1]]) for pair in (["Fe", "Ni"], ["Co", "Co"], ["Ni", "Co"])]
-    slots = build_graph(structures, ["Fe", "Co", "Ni"], 1.5).element_slots()
+    slots = build_graph(structures, ["Fe", "Co", "Ni"], 1.5).element_slots(3)
     assert slots.kinds.tolist() == [0, 1, 2]
     assert slots.element.tolist() == [[0, 2], [0, 2], [1, -1], [1, -1], [1, 2], [1, 2]]
     assert slots.slot.tolist() == [[1], [0], [0], [0], [0], [1]]
