@@ -63,18 +63,19 @@ def _describe(structure: MagneticStructure, elements: list[str], settings: Descr
 
 
 def model_descriptors(structures: Sequence[MagneticStructure], model: Potential, batch_size: int = 16) -> np.ndarray:
-    """[S,F] features of the potential's last readout, mean over atoms: what its energy is linear in, near its weights.
+    """[S,F] invariant features of the potential's layers, side by side, mean over atoms.
 
     Raises UserError for an element that the model does not know.
     """
     import torch
 
-    from mmace.uncertainty.features import graphs_of, last_layer_features, structure_means
+    from mmace.uncertainty.features import graphs_of, structure_means
 
     device = next(model.parameters()).device
     atoms = [structure.to_atoms() for structure in structures]
-    rows = [
-        structure_means(last_layer_features(model, graph), graph)
-        for graph in graphs_of(model.config, atoms, batch_size, device)
-    ]
-    return torch.cat(rows).detach().cpu().numpy() if rows else np.zeros((0, 0))
+    rows = []
+    with torch.no_grad():
+        for graph in graphs_of(model.config, atoms, batch_size, device):
+            features = torch.cat(model.node_features(graph)[0], dim=1)
+            rows.append(structure_means(features, graph).double().cpu())
+    return torch.cat(rows).numpy() if rows else np.zeros((0, 0))

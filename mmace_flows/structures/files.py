@@ -163,7 +163,8 @@ def _mcif(path: Path) -> Atoms:
 def _structure(atoms: Atoms, where: str) -> MagneticStructure:
     moments: Any = next((atoms.arrays[key] for key in MOMENT_KEYS if key in atoms.arrays), None)
     if moments is None and atoms.calc is not None:  # readers of some formats keep moments as results
-        moments = atoms.calc.results.get("magmoms")
+        moments = next((atoms.calc.results[key] for key in ("magmoms", "magmom") if key in atoms.calc.results), None)
+        moments = None if np.ndim(moments) == 0 else moments  # a total moment says nothing about atoms
     if len(atoms) == 0:
         raise UserError(f"{where}: no atoms; remove this configuration")
     if "X" in atoms.get_chemical_symbols():

@@ -26,7 +26,7 @@ from mmace_flows.structures.distort import minimum_distance
 from mmace_flows.structures.symmetry import primitive
 
 BUILDCELL_SECONDS = 60.0  # buildcell never ends where its rules cannot be met
-PACKING = 2.6  # volume of a random cell over that of its covalent spheres: metals at normal pressure have 2.3 to 3
+LOOSEST = 4.0  # volume of an atom over that of its covalent sphere, at most: metals have 1 to 2.5, gases 10
 
 
 class ChemicalSpace(Document):
@@ -42,7 +42,7 @@ class ChemicalSpace(Document):
     species: tuple[int, int] = Field(default=(1, 3), description="fewest and most different elements")
     atoms: tuple[int, int] = Field(default=(2, 10), description="fewest and most atoms in the primitive cell")
     volume_scale: tuple[float, float] = Field(
-        default=(0.85, 1.25), description="uniform range of the factor on the volume guessed from covalent radii"
+        default=(0.85, 1.25), description="uniform range of the factor on the sum of the elements' own volumes"
     )
     space_groups: tuple[int, int] = Field(default=(2, 230), description="range that space groups are drawn from")
     minimum_distance: float = Field(
@@ -107,11 +107,15 @@ def draw_composition(space: ChemicalSpace, generator: np.random.Generator) -> di
 
 
 def guessed_volume(composition: Mapping[str, int]) -> float:
-    """Å³ of a cell with this composition, from covalent radii."""
-    return sum(
-        PACKING * count * 4.0 / 3.0 * np.pi * covalent_radii[atomic_numbers[element]] ** 3
-        for element, count in composition.items()
-    )
+    """Å³ of a cell with this composition: the volumes of the elements themselves, gases as if they were solid."""
+    from pymatgen.core import Element
+
+    volume = 0.0
+    for element, count in composition.items():
+        most = LOOSEST * 4.0 / 3.0 * np.pi * covalent_radii[atomic_numbers[element]] ** 3
+        molar = Element(element).molar_volume  # cm³/mol
+        volume += count * (most if molar is None else min(most, float(molar) / 0.602214076))
+    return float(volume)
 
 
 def chosen_generator(asked: str) -> str:
