@@ -7,6 +7,8 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from mmace.errors import unknown_key_message
+
 COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
 SHOWN = 60  # characters of a wrong value
 
@@ -15,6 +17,8 @@ def explain(kind: type[BaseModel], values: dict[str, Any], error: ValidationErro
     """The first thing that is wrong with ``values`` of ``kind``: dotted key, what is wanted, what was given."""
     first = error.errors()[0]
     place, annotation, value = _setting(kind, values, first["loc"])
+    if first["type"] == "extra_forbidden" and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return unknown_key_message(str(first["loc"][-1]), annotation.model_fields, place)
     wanted = _in_words(place, annotation, value)
     if wanted is not None and first["type"] != "value_error":
         return f"{place}: expected {wanted}, got {_short(value)}"

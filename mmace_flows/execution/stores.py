@@ -32,6 +32,7 @@ INDEXES: dict[str, list[list[tuple[str, int]]]] = {
         [("candidate.parent", 1)],
         [("last_updated", 1)],
     ],
+    "spin_orbit": [[("spin_orbit_key", 1)], [("parent", 1)], [("campaign", 1)], [("last_updated", 1)]],
     "loop_states": [[("loop_id", 1)], [("campaign", 1), ("iteration", 1)]],
     "campaigns": [[("campaign", 1)], [("created", 1)]],
     "events": [[("event_id", 1)], [("campaign", 1), ("_id", 1)]],
@@ -87,6 +88,11 @@ class Stores:
     def labels(self) -> MongoStore:
         """LabelDocuments, key ``label_key``."""
         return self._store("labels", "label_key")
+
+    @cached_property
+    def spin_orbit(self) -> MongoStore:
+        """SpinOrbitDocuments, key ``spin_orbit_key``."""
+        return self._store("spin_orbit", "spin_orbit_key")
 
     @cached_property
     def loop_states(self) -> MongoStore:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from mmace.errors import UserError
+from mmace_flows.schemas.structure import MagneticStructure
 
 OFF_AXIS = 0.01  # μB: components off the common axis up to this are dropped
 LEAST_TOTAL = 0.01  # μB: with a smaller sum of moments the part between the atoms is not asked for
@@ -30,6 +32,14 @@ def split_moments(magmoms: Any) -> tuple[np.ndarray, np.ndarray, float]:
         axis = np.eye(3)[largest]
     along = moments @ axis
     return along, axis, float(np.linalg.norm(moments - np.outer(along, axis), axis=1).max())
+
+
+def collinear_atoms(structure: MagneticStructure, along: np.ndarray) -> Atoms:
+    """ASE atoms with numbers [N] for moments: vectors would mean a non-collinear calculation."""
+    atoms = structure.to_atoms()
+    atoms.set_initial_magnetic_moments(None)  # ASE refuses numbers where vectors stand
+    atoms.set_initial_magnetic_moments(along)
+    return atoms
 
 
 def fixed_total_forces(up: float, down: float, total: float, lengths: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from mmace.errors import UserError
-from mmace_flows.labels.collinear import OFF_AXIS, fixed_total_forces, split_moments
+from mmace_flows.labels.collinear import OFF_AXIS, collinear_atoms, fixed_total_forces, split_moments
 from mmace_flows.labels.engine import EngineResult
+from mmace_flows.labels.gpaw_failures import failures, one_line
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
 
@@ -98,31 +99,19 @@ def _attempt(
 ) -> str | None:
     """One SCF cycle; fills ``result`` and returns None, or returns one line that says why it failed."""
     try:
-        from gpaw import GPAW, KohnShamConvergenceError
-        from gpaw.utilities import AtomsTooClose
+        from gpaw import GPAW
     except ImportError as error:
-        raise UserError(f"{NOT_INSTALLED} (import failed: {_one_line(error)})") from error
+        raise UserError(f"{NOT_INSTALLED} (import failed: {one_line(error)})") from error
 
-    atoms = structure.to_atoms()
-    # numbers, not vectors: GPAW would take vectors for a non-collinear calculation
-    atoms.set_initial_magnetic_moments(None)  # ASE refuses numbers where vectors stand
-    atoms.set_initial_magnetic_moments(along)
+    atoms = collinear_atoms(structure, along)
     spin_polarised = bool(np.any(along))
     calculator = GPAW(**settings.to_gpaw(structure.cell, spin_polarised), txt=str(text_file))
-    try:
+    with failures(settings.max_iterations) as reasons:
         energy = float(calculator.get_potential_energy(atoms))
         forces = np.asarray(calculator.get_forces(atoms), dtype=float)
         stress = np.asarray(calculator.get_stress(atoms), dtype=float)
-    except AtomsTooClose as error:
-        return f"atoms too close: {_one_line(error)}"
-    except KohnShamConvergenceError:
-        return f"SCF not converged in {settings.max_iterations} iterations"
-    except (np.linalg.LinAlgError, FloatingPointError) as error:
-        return f"SCF broke down: {_one_line(error)}"
-    except ValueError as error:
-        if "NaN" not in str(error):
-            raise
-        return f"SCF broke down: {_one_line(error)}"
+    if reasons:
+        return reasons[0]
     if not (np.isfinite(energy) and np.all(np.isfinite(forces)) and np.all(np.isfinite(stress))):
         return "SCF gave numbers that are not finite"
     lengths = np.zeros(len(atoms))
@@ -148,7 +137,3 @@ def _attempt(
         "bands": int(calculator.get_number_of_bands()),
     }
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

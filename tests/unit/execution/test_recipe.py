@@ -64,7 +64,7 @@ def test_changes_reach_into_nested_settings(recipe_file: Path) -> None:
         ("small", "iterations.x=1", "holds a value"),
         ("small", "kpts=[1", "not readable"),
         ("small", "training=3", "--set training: expected a mapping of settings, or one of them, like training.epochs"),
-        ("small", "training={epoch: 3}", "--set training.epoch: extra inputs are not permitted, got 3"),
+        ("small", "training={epoch: 3}", "--set training: unknown setting 'epoch'; did you mean 'epochs'"),
         ("small", "grid=[4, 4]", r"--set grid: expected three whole numbers, like \[4, 4, 2\], got \[4, 4\]"),
         ("small", "grid=[4, 4, x]", "--set grid: expected three whole numbers"),
         ("small", "grid=4", "--set grid: expected three whole numbers"),
