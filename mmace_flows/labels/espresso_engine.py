@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -37,6 +38,7 @@ from mmace_flows.labels.pseudopotentials import check_file, choose, file_hash, p
 from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.structures.moments import common_axis
 
+LEAST_FREE = 2**20  # bytes: a disk with less is full
 TARGET_DIGITS = 2e-4  # μB: pw.x prints collinear targets with four digits
 
 
@@ -142,6 +144,8 @@ class EspressoEngine:
                 text = (work / f"{part}.out").read_text(errors="replace")
                 failure = _judge(status, text, errors)
                 if failure is not None:
+                    if shutil.disk_usage(work).free < LEAST_FREE:  # even the complaint may not have fitted
+                        failure = Failure("disk", failure.message)
                     break
             numbers: PwResult | None = None
             if failure is None:

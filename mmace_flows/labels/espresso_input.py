@@ -62,8 +62,8 @@ class Plan:
         """eV."""
         if self.settings.density_cutoff is not None:
             return self.settings.density_cutoff
-        soft = all(header.kind == "NC" for header in self.headers.values())
-        return (4.0 if soft else 8.0) * self.settings.cutoff
+        conserving = all(header.kind == "NC" for header in self.headers.values())
+        return (4.0 if conserving else 10.0) * self.settings.cutoff
 
     @property
     def constrained(self) -> bool:

@@ -43,7 +43,7 @@ def test_no_moments_are_spin_paired():
     text, _ = text_of([[0, 0, 0]] * 3)
     assert value(text, "nspin") is None and value(text, "noncolin") is None and "starting" not in text
     assert value(text, "ntyp") == 2 and value(text, "ecutwfc") == pytest.approx(400 / Rydberg)
-    assert value(text, "ecutrho") == pytest.approx(8 * 400 / Rydberg)  # Fe's file is ultrasoft
+    assert value(text, "ecutrho") == pytest.approx(10 * 400 / Rydberg)  # Fe's file is ultrasoft
     assert text.endswith("K_POINTS automatic\n2 2 1 1 1 0\n")
 
 
@@ -90,7 +90,7 @@ def test_targets_of_a_constraint_are_moments_and_its_penalty_does_not_depend_on_
     assert lengths == pytest.approx([2.2, 1.8, 0.0]) and value(text, "startingpot") == "file"
     grid = [value(text, f"nr{i}") for i in (1, 2, 3)]
     # the grid must hold every plane wave of the density: n ≥ 2 √E_rho |a| / 2π + 1
-    least = 2 * np.sqrt(8 * 400 / Rydberg) * np.array([2.8, 2.9, 3.8]) / Bohr / (2 * np.pi)
+    least = 2 * np.sqrt(10 * 400 / Rydberg) * np.array([2.8, 2.9, 3.8]) / Bohr / (2 * np.pi)
     assert np.all(np.array(grid) >= least) and np.all(np.array(grid) < least + 8)
     point = 2.8 * 2.9 * 3.8 / Bohr**3 / np.prod(grid)
     assert value(text, "lambda") * point == pytest.approx(5.0 / Rydberg)
