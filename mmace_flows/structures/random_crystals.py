@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import atomic_numbers, covalent_radii, vdw_radii
 from ase.formula import Formula
 from ase.geometry import cellpar_to_cell
 from pydantic import Field
@@ -158,7 +158,7 @@ def random_crystal(space: ChemicalSpace, seed: int, generator_name: str = "pyxta
             if generator_name == "buildcell":
                 structure, group = _buildcell(composition, volume, space), None
             else:
-                structure, group = _pyxtal(composition, number, volume, draw), number
+                structure, group = _pyxtal(composition, number, volume, draw, space.minimum_distance), number
         except ValueError as error:
             last = str(error)
             continue
@@ -200,14 +200,29 @@ def _counts(formula: str, space: ChemicalSpace) -> dict[str, int]:
     return counts
 
 
-def _pyxtal(composition: Mapping[str, int], group: int, volume: float, seed: int) -> MagneticStructure:
+def _pyxtal(composition: Mapping[str, int], group: int, volume: float, seed: int, closest: float) -> MagneticStructure:
     from pyxtal import pyxtal
     from pyxtal.msg import Error
+    from pyxtal.tolerance import Tol_matrix
 
+    # pyxtal draws a volume between those of covalent and of van der Waals spheres, times this factor; with the mean at
+    # the volume that is wanted, the crystal is hardly rescaled below and its distances stay what they are
+    usual = sum(
+        count * 2.0 / 3.0 * np.pi * (covalent_radii[z] ** 3 + (vdw_radii[z] if vdw_radii[z] > 0 else 2.2) ** 3)
+        for z, count in ((atomic_numbers[element], count) for element, count in composition.items())
+    )
     crystal = pyxtal()
     try:
         crystal.from_random(
-            3, group, list(composition), list(composition.values()), conventional=False, random_state=seed, max_count=5
+            3,
+            group,
+            list(composition),
+            list(composition.values()),
+            factor=volume / usual,
+            # units of half the sum of covalent radii; 2.0 would be all of it, and four times slower than to try again
+            tm=Tol_matrix(prototype="atomic", factor=1.6 * closest),
+            conventional=False,
+            random_state=seed,
         )
     except (Error, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(f"space group {group}: {error}") from error
