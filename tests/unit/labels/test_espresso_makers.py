@@ -1,0 +1,35 @@
+"""Jobs of Quantum ESPRESSO: what they carry through the queue."""
+
+from types import SimpleNamespace
+
+from analytic_engine import AnalyticEngine
+from monty.json import MontyDecoder, jsanitize
+
+from mmace_flows.labels.espresso_makers import EspressoLabelMaker, EspressoRelaxMaker
+from mmace_flows.labels.espresso_settings import EspressoSettings
+from mmace_flows.labels.relaxation import RelaxSettings
+from mmace_flows.structures.base_cells import bain_candidates
+
+
+def through_the_queue(job):
+    return MontyDecoder().process_decoded(jsanitize(job, strict=True, enum_values=True, allow_bson=True))
+
+
+def test_settings_survive_the_queue_and_reach_the_engine(labels, tmp_path, monkeypatch):
+    asked = []
+    stores = SimpleNamespace(labels=labels, scratch=lambda *names: tmp_path, event=lambda *words, **data: None)
+    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: stores)
+    monkeypatch.setattr(
+        "mmace_flows.labels.engine.get_engine",
+        lambda name, settings, symbols: asked.append((name, settings, set(symbols))) or AnalyticEngine(),
+    )
+    settings = EspressoSettings.small(constraint="atomic", pseudopotentials={"Fe": "Fe.upf"})
+    candidate = bain_candidates([1.2], ["AFM"])[0]
+    for maker in (EspressoLabelMaker(settings=settings), EspressoRelaxMaker(settings=settings)):
+        job = through_the_queue(maker.make(candidate, "feni"))
+        assert type(job.maker) is type(maker) and job.maker.settings == settings
+        assert job.name == f"{maker.stage}: bain AFM c/a 1.200"
+        job.maker.run.original(job.maker, candidate, "feni")
+    assert [name for name, _, _ in asked] == ["espresso"] * 2
+    assert asked[0][1] == settings.model_dump(mode="json") and asked[0][2] == {"Fe", "Ni"}
+    assert EspressoRelaxMaker().relax == RelaxSettings.small() and labels.count() >= 1
