@@ -9,6 +9,7 @@ import typer
 
 from mmace.errors import UserError
 from mmace_flows.cli import (
+    atoms,
     campaign,
     data,
     label,
@@ -56,6 +57,7 @@ def options(
 
 
 MODULES = (
+    atoms,
     campaign,
     data,
     label,

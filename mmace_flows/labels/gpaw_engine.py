@@ -109,10 +109,10 @@ def _attempt(
     with failures(settings.max_iterations) as reasons:
         energy = float(calculator.get_potential_energy(atoms))
         forces = np.asarray(calculator.get_forces(atoms), dtype=float)
-        stress = np.asarray(calculator.get_stress(atoms), dtype=float)
+        stress = np.asarray(calculator.get_stress(atoms), dtype=float) if all(structure.pbc) else None
     if reasons:
         return reasons[0]
-    if not (np.isfinite(energy) and np.all(np.isfinite(forces)) and np.all(np.isfinite(stress))):
+    if not all(np.all(np.isfinite(one)) for one in (energy, forces, 0.0 if stress is None else stress)):
         return "SCF gave numbers that are not finite"
     lengths = np.zeros(len(atoms))
     if spin_polarised:
@@ -121,9 +121,10 @@ def _attempt(
     result.energy = energy
     result.free_energy = float(calculator.get_potential_energy(atoms, force_consistent=True))
     result.forces = forces
-    xx, yy, zz, yz, xz, xy = stress  # Voigt order
-    pulay = settings.pulay_stress(structure.cell, len(atoms))
-    result.stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) + pulay * np.eye(3)
+    if stress is not None:  # a box around a molecule has none
+        xx, yy, zz, yz, xz, xy = stress  # Voigt order
+        pulay = settings.pulay_stress(structure.cell, len(atoms))
+        result.stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) + pulay * np.eye(3)
     result.magmoms = np.outer(lengths, axis) + 0.0
     result.total_magmom = float(calculator.get_magnetic_moment(atoms)) if spin_polarised else 0.0
     if settings.fix_total_magmom and spin_polarised:

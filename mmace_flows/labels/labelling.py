@@ -99,14 +99,14 @@ def make_document(
     )
     if not result.converged:
         return document
-    assert result.magmoms is not None and result.forces is not None and result.stress is not None
+    assert result.magmoms is not None and result.forces is not None
     reached = magnetic_state(result.magmoms)
     return document.model_copy(
         update={
             "energy": result.energy,
             "free_energy": result.free_energy,
             "forces": np.asarray(result.forces).tolist(),
-            "stress": np.asarray(result.stress).tolist(),
+            "stress": None if result.stress is None else np.asarray(result.stress).tolist(),
             "magmoms": np.asarray(result.magmoms).tolist(),
             "magnetic_forces": None if result.magnetic_forces is None else np.asarray(result.magnetic_forces).tolist(),
             "total_magmom": result.total_magmom,

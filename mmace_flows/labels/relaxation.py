@@ -106,15 +106,15 @@ class StoredLabelCalculator(Calculator):
         if label.status != "converged":
             raise LabelFailedError(label.error or "not converged")
         self.path.append(label)
-        stress = np.asarray(label.stress)
         self.results = {
             # the energy that the forces are derivatives of, so that optimisers with a line search work too
             "energy": label.free_energy,
             "free_energy": label.free_energy,
             "forces": np.asarray(label.forces),
-            "stress": stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
             "magmoms": np.asarray(label.magmoms),
         }
+        if label.stress is not None:  # an isolated cluster has none
+            self.results["stress"] = np.asarray(label.stress)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 def relax(
