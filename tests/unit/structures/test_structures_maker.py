@@ -14,6 +14,9 @@ from mmace_flows.structures.makers import StructuresMaker
 from mmace_flows.structures.noncollinear import NonCollinearSettings
 from mmace_flows.structures.operations import DistortOperation, generate
 from mmace_flows.structures.paths import PathSettings
+from mmace_flows.structures.random_crystals import ChemicalSpace
+from mmace_flows.structures.random_search import SearchSettings
+from mmace_flows.structures.screening import Screen
 from mmace_flows.structures.selection import SelectSettings
 from mmace_flows.structures.turned import SupercellSettings
 
@@ -63,3 +66,37 @@ def test_what_the_cap_leaves_out_is_told():
     assert len(found) == 4 and lines == [
         f"structure 0: {len(everything) - 4} more orderings are left out by max_orderings"
     ]
+
+
+def test_in_a_campaign_it_tells_and_keeps_its_attempts(tmp_path, monkeypatch):
+    pytest.importorskip("pyxtal")
+    told, folders = [], []
+
+    class Stores:
+        def scratch(self, campaign, key):
+            folders.append(tmp_path / campaign / key)
+            return folders[-1]
+
+        def event(self, campaign, stage, message, **data):
+            told.append((campaign, stage, message, data))
+
+    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", Stores)
+    windows = Screen(energy=(-1e9, 1e9), energy_above_lowest=1e9, max_force=1e9, max_pressure=1e9)
+    settings = SearchSettings(
+        space=ChemicalSpace(elements={"Fe": 1}, atoms=(1, 2)),
+        attempts=2,
+        steps=0,
+        calculator="ase.calculators.lj:LennardJones",
+        generator="pyxtal",
+        screen=windows,
+    )
+    outputs = []
+    for _ in range(2):  # a job that is run again finds its attempts
+        job = StructuresMaker(settings=settings).make(campaign="search-small")
+        store = JobStore(MemoryStore())
+        outputs.append(
+            run_locally(Flow([job]), store=store, root_dir=tmp_path, ensure_success=True)[job.uuid][1].output
+        )
+    assert outputs[0] == outputs[1] and outputs[0]["candidates"] and folders[0] == folders[1]
+    assert len(list(folders[0].glob("attempt-*.json"))) == 2
+    assert told[0][0] == "search-small" and told[0][3] == {"ends_job": "structures: random"}
