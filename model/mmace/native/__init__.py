@@ -15,8 +15,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,9 +81,27 @@ def _keep_memory() -> None:
         libc.mallopt(parameter, 1 << 30)
 
 
-@cache
+_state = threading.local()
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """No kernels in this thread: torch.func (vmap, grad) sees through its own operations only."""
+    before = getattr(_state, "plain", False)
+    _state.plain = True
+    try:
+        yield
+    finally:
+        _state.plain = before
+
+
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where they cannot be had (said once in the log)."""
+    """The compiled kernels, or None where they cannot be had (said once in the log) or are not wanted."""
+    return None if getattr(_state, "plain", False) else _compiled()
+
+
+@cache
+def _compiled() -> ctypes.CDLL | None:
     if os.environ.get("MMACE_NATIVE", "1") == "0":
         return None
     compiler = _compiler()

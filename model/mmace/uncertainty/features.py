@@ -16,6 +16,7 @@ from torch.func import functional_call, grad, vmap
 
 from mmace.config import PotentialConfig
 from mmace.graph import Graph, build_graph
+from mmace.native import plain_torch
 from mmace.potential import Potential
 
 
@@ -33,7 +34,8 @@ def last_layer_features(model: Potential, graph: Graph) -> Tensor:
     def energy(values: dict[str, Tensor], scalar: Tensor, head: Tensor) -> Tensor:
         return functional_call(readout, values, (scalar.unsqueeze(0),)).squeeze(0).gather(0, head.unsqueeze(0)).sum()
 
-    gradients = vmap(grad(energy), in_dims=(None, 0, 0))(weights, scalars, heads)
+    with plain_torch():
+        gradients = vmap(grad(energy), in_dims=(None, 0, 0))(weights, scalars, heads)
     rows = torch.cat([gradients[name].reshape(scalars.shape[0], -1) for name in weights], dim=1)
     return model.energy_scale.double() * rows.double()
 
