@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import AnalyticEngine
+from analytic_engine import AnalyticEngine
 from jobflow import JobStore, run_locally
 from jobflow.utils.log import initialize_logger
 from maggma.stores import MemoryStore

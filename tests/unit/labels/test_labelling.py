@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import AnalyticEngine
+from analytic_engine import AnalyticEngine
 
 from mmace.errors import UserError
 from mmace_flows.labels import labelling

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import AnalyticEngine
+from analytic_engine import AnalyticEngine
 
 from mmace_flows.labels.relaxation import RelaxSettings, relax, spread_frames
 from mmace_flows.schemas.structure import MagneticStructure
