@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from mmace.errors import UserError
-from mmace_flows.cli import (
-    atoms,
-    campaign,
-    data,
-    label,
-    learning,
-    learning_finetune,
-    model,
-    one_body,
-    report,
-    spin_orbit,
-    structures,
-    system,
-    uncertainty,
-)
 
 app = typer.Typer(
     name="mmace",
@@ -33,6 +19,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+MODULES = (
+    "atoms",
+    "campaign",
+    "data",
+    "label",
+    "learning",
+    "learning_finetune",
+    "model",
+    "one_body",
+    "report",
+    "spin_orbit",
+    "structures",
+    "system",
+    "uncertainty",
+)
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes
 _ClickException: type[Exception] = next(
     base for base in reversed(typer.BadParameter.__mro__) if base.__name__ == "ClickException"
@@ -56,23 +57,8 @@ def options(
     """From crystal structures through DFT to magnetic machine-learning potentials."""
 
 
-MODULES = (
-    atoms,
-    campaign,
-    data,
-    label,
-    learning,
-    learning_finetune,
-    model,
-    one_body,
-    report,
-    spin_orbit,
-    structures,
-    system,
-    uncertainty,
-)
-for module in MODULES:
-    module.register(app)
+for name in MODULES:
+    import_module(f"mmace_flows.cli.{name}").register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

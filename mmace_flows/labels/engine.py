@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -69,6 +70,34 @@ def settings_class(name: str) -> type[Document]:
 
         return EspressoSettings
     raise UserError(f"engine '{name}' is unknown; known: {', '.join(ENGINES)}")
+
+
+S = TypeVar("S", bound="SaferSettings")
+
+
+class SaferSettings(Protocol):
+    """Settings that know slower, steadier iterations to the same numbers."""
+
+    def safer(self) -> Self:
+        """The same physics with steadier iterations."""
+
+
+def in_attempts(settings: S, start: int, attempt: Callable[[S, int, EngineResult], str | None]) -> EngineResult:
+    """The result of up to two attempts, the second one with safer iterations; ``start`` 1 goes straight to that.
+
+    ``attempt(settings, number, result)`` fills the result and returns None, or one line that says why it failed.
+    """
+    result = EngineResult()
+    started = time.perf_counter()
+    for number in range(start, 2):
+        error = attempt(settings if number == 0 else settings.safer(), number, result)
+        kind = "first attempt" if number == 0 else "safer mixing"
+        result.attempts.append(f"{kind}: {error or f'converged in {result.scf_iterations} iterations'}")
+        result.error = error
+        if error is None or not error.startswith("SCF"):  # atoms too close do not part by mixing slower
+            break
+    result.wall_seconds = time.perf_counter() - started
+    return result
 
 
 def get_engine(name: str, settings: dict[str, Any], symbols: Iterable[str] = ()) -> Engine:

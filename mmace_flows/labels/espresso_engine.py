@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from mmace.errors import UserError
 from mmace_flows.labels.collinear import fixed_total_forces
-from mmace_flows.labels.engine import EngineResult
+from mmace_flows.labels.engine import EngineResult, in_attempts
 from mmace_flows.labels.espresso_input import Plan, magnetism_of, species_of, write_input
 from mmace_flows.labels.espresso_output import (
     Failure,
@@ -101,19 +100,12 @@ class EspressoEngine:
         """
         plan = self._plan(structure)
         folder = Path(folder).absolute()
-        result = EngineResult()
-        started = time.perf_counter()
-        for attempt in range(start_attempt, 2):
-            settings = self.settings if attempt == 0 else self.settings.safer()
-            plan = Plan(structure, settings, plan.magnetism, plan.headers, plan.version)
-            error = self._attempt(plan, folder, f"{name}.{attempt}", result)
-            kind = "first attempt" if attempt == 0 else "safer mixing"
-            result.attempts.append(f"{kind}: {error or f'converged in {result.scf_iterations} iterations'}")
-            result.error = error
-            if error is None or not error.startswith("SCF"):  # atoms too close do not part by mixing slower
-                break
-        result.wall_seconds = time.perf_counter() - started
-        return result
+
+        def attempt(settings: EspressoSettings, number: int, result: EngineResult) -> str | None:
+            tried = Plan(structure, settings, plan.magnetism, plan.headers, plan.version)
+            return self._attempt(tried, folder, f"{name}.{number}", result)
+
+        return in_attempts(self.settings, start_attempt, attempt)
 
     def _plan(self, structure: MagneticStructure) -> Plan:
         cell = np.asarray(structure.cell, dtype=float)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from mmace.errors import UserError
 from mmace_flows.labels.collinear import OFF_AXIS, collinear_atoms, fixed_total_forces, split_moments
-from mmace_flows.labels.engine import EngineResult
+from mmace_flows.labels.engine import EngineResult, in_attempts
 from mmace_flows.labels.gpaw_failures import failures, one_line
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
@@ -60,18 +59,11 @@ class GPAWEngine:
         along, axis = collinear_moments(structure.magmoms)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        result = EngineResult()
-        started = time.perf_counter()
-        for attempt in range(start_attempt, 2):
-            settings = self.settings if attempt == 0 else self.settings.safer()
-            error = _attempt(structure, along, axis, settings, folder / f"{name}.{attempt}.txt", result)
-            kind = "first attempt" if attempt == 0 else "safer mixing"
-            result.attempts.append(f"{kind}: {error or f'converged in {result.scf_iterations} iterations'}")
-            result.error = error
-            if error is None or not error.startswith("SCF"):  # atoms too close do not part by mixing slower
-                break
-        result.wall_seconds = time.perf_counter() - started
-        return result
+
+        def attempt(settings: GPAWSettings, number: int, result: EngineResult) -> str | None:
+            return _attempt(structure, along, axis, settings, folder / f"{name}.{number}.txt", result)
+
+        return in_attempts(self.settings, start_attempt, attempt)
 
 
 def collinear_moments(magmoms: Any) -> tuple[np.ndarray, np.ndarray]:

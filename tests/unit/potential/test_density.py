@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kernels import assert_same_derivatives, threads
 
 import mmace.density
 from mmace.density import density_factor, reference
@@ -19,22 +20,12 @@ def problem(nodes: int, width: int) -> list[torch.Tensor]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("width", [3, 19])
-def test_native_equals_reference(width, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        inputs = problem(21, width)
-        results = []
-        for function in (density_factor, reference):
-            factor = function(*inputs)
-            first = torch.autograd.grad((factor**2).sum(), inputs, create_graph=True)
-            results.append([factor, *first, *torch.autograd.grad(sum((x**2).sum() for x in first), inputs)])
-        for native, plain in zip(*results, strict=True):
-            torch.testing.assert_close(native, plain)
-    finally:
-        torch.set_num_threads(before)
+def test_native_equals_reference(width, number):
+    inputs = problem(21, width)
+    with threads(number):
+        assert_same_derivatives([lambda: density_factor(*inputs), lambda: reference(*inputs)], inputs)
 
 
 @needs_compiler

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from ase import Atoms
+from kernels import assert_same_derivatives, threads
 
-import mmace.element_sum
 from mmace import build_graph
 from mmace.element_sum import ElementSum
 from mmace.graph import ElementSlots
-from mmace.native import library
+from mmace.native import library, plain_torch
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C++ compiler")
 
@@ -43,26 +43,17 @@ def problem(nodes: int, width: int, count: int, kinds: int, hidden: int, channel
 
 
 @needs_compiler
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-def test_native_equals_reference(case, threads, monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        message, inputs, slots, real = problem(*CASES[case])
-        results = []
-        for use in (library, lambda: None):
-            monkeypatch.setattr(mmace.element_sum, "library", use)
-            A = message(*inputs, slots)
-            first = torch.autograd.grad((A**2).sum(), inputs, create_graph=True)
-            # what padding receives does not matter: its inputs are constants
-            kept = [x[real] if x.shape[0] == len(real) else x for x in first]
-            second = torch.autograd.grad(sum((x**2).sum() for x in kept), inputs)
-            results.append([A, *kept, *(x[real] if x.shape[0] == len(real) else x for x in second)])
-        for native, plain in zip(*results, strict=True):
-            torch.testing.assert_close(native, plain)
-    finally:
-        torch.set_num_threads(before)
+def test_native_equals_reference(case, number):
+    message, inputs, slots, real = problem(*CASES[case])
+
+    def plain() -> torch.Tensor:
+        with plain_torch():
+            return message(*inputs, slots)
+
+    with threads(number):
+        assert_same_derivatives([lambda: message(*inputs, slots), plain], inputs, real)
 
 
 @needs_compiler

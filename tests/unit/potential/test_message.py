@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from kernels import assert_same_derivatives, threads
 
 from mmace.message import MessagePath, MessageSum
 from mmace.native import library
@@ -35,27 +36,16 @@ def problem(nodes: int = 4, width: int = 3, moment: bool = True):
 
 @needs_compiler
 @pytest.mark.parametrize("moment", [True, False])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_native_equals_reference(moment, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        message, (G, P, Q, H), senders, real = problem(nodes=20, moment=moment)
-        inputs = [x for x in (G, P, Q, H) if x is not None]
-        native, reference = message(G, P, Q, H, senders, real), message.reference(G, P, Q, H, senders)
-        torch.testing.assert_close(native, reference)
-        mask = real.reshape(-1)
-        gradients = []
-        for value in (native, reference):
-            first = torch.autograd.grad((value**2).sum(), inputs, create_graph=True)
-            # what padding receives does not matter: its inputs are constants
-            kept = [x[mask] if x.shape[0] == mask.shape[0] else x for x in first]
-            second = torch.autograd.grad(sum((x**2).sum() for x in kept), inputs)
-            gradients.append([*kept, *[x[mask] if x.shape[0] == mask.shape[0] else x for x in second]])
-        for left, right in zip(*gradients, strict=True):
-            torch.testing.assert_close(left, right)
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.parametrize("number", [1, 2])
+def test_native_equals_reference(moment, number):
+    message, (G, P, Q, H), senders, real = problem(nodes=20, moment=moment)
+    inputs = [x for x in (G, P, Q, H) if x is not None]
+    with threads(number):
+        assert_same_derivatives(
+            [lambda: message(G, P, Q, H, senders, real), lambda: message.reference(G, P, Q, H, senders)],
+            inputs,
+            real.reshape(-1),
+        )
 
 
 @needs_compiler

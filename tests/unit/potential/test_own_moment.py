@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kernels import assert_same_derivatives, threads
 
 import mmace.own_moment
 from mmace.harmonics import wigner_3j
@@ -30,21 +31,12 @@ def problem(nodes: int, channels: int):
 
 
 @needs_compiler
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("channels", [5, 16])
-def test_native_equals_reference(channels, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        own, inputs = problem(21, channels)
-        results = []
-        for value in (own(*inputs), own.reference(*inputs)):
-            first = torch.autograd.grad((value**2).sum(), inputs, create_graph=True)
-            results.append([value, *first, *torch.autograd.grad(sum((x**2).sum() for x in first), inputs)])
-        for native, plain in zip(*results, strict=True):
-            torch.testing.assert_close(native, plain)
-    finally:
-        torch.set_num_threads(before)
+def test_native_equals_reference(channels, number):
+    own, inputs = problem(21, channels)
+    with threads(number):
+        assert_same_derivatives([lambda: own(*inputs), lambda: own.reference(*inputs)], inputs)
 
 
 @needs_compiler

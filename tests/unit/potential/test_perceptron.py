@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 import torch
+from kernels import assert_same_derivatives, threads
 
 import mmace.perceptron
-from mmace.native import library
+from mmace.native import library, plain_torch
 from mmace.perceptron import perceptron
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C++ compiler")
@@ -36,24 +37,18 @@ def problem(rows: int, widths: list[int], shared: bool, activated: bool):
 
 
 @needs_compiler
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-def test_native_equals_reference(case, threads, monkeypatch):
+def test_native_equals_reference(case, number, monkeypatch):
     monkeypatch.setattr(mmace.perceptron, "ROWS_PER_UNIT", 2)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        inputs, function = problem(*CASES[case])
-        results = []
-        for use in (library, lambda: None):
-            monkeypatch.setattr(mmace.perceptron, "library", use)
-            y = function(*inputs)
-            first = torch.autograd.grad((y**2).sum(), inputs, create_graph=True)
-            results.append([y, *first, *torch.autograd.grad(sum((x**2).sum() for x in first), inputs)])
-        for native, plain in zip(*results, strict=True):
-            torch.testing.assert_close(native, plain)
-    finally:
-        torch.set_num_threads(before)
+    inputs, function = problem(*CASES[case])
+
+    def plain() -> torch.Tensor:
+        with plain_torch():
+            return function(*inputs)
+
+    with threads(number):
+        assert_same_derivatives([lambda: function(*inputs), plain], inputs)
 
 
 @needs_compiler
