@@ -168,3 +168,12 @@ def test_no_heavy_import_in_recipes_command_line_at_import_time() -> None:
         if at_import and module.split(".")[0] in {"torch", "pymatgen", "gpaw", "atomate2", "mmace_flows.learning"}
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports test files by their names alone."""
+    seen: dict[str, Path] = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.name not in ("conftest.py", "__init__.py"):
+            assert path.name not in seen, f"{relative(path)} and {relative(seen[path.name])}; rename one"
+            seen[path.name] = path
