@@ -43,7 +43,8 @@ def test_scratch_stays_inside(tmp_path: Path) -> None:
 
 def test_every_unique_index_comes_first() -> None:
     assert {name: indexes[0][0][0] for name, indexes in stores.INDEXES.items()} == {
-        "labels": "label_key", "loop_states": "loop_id", "campaigns": "campaign", "events": "event_id", "jobs": "uuid",
+        "labels": "label_key", "spin_orbit": "spin_orbit_key", "loop_states": "loop_id", "campaigns": "campaign",
+        "events": "event_id", "jobs": "uuid",
     }  # fmt: skip
 
 
@@ -56,6 +57,6 @@ def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["pseudopotentials"].state == "missing" and not found["pseudopotentials"].needed
     assert found["c++ compiler"].state == "missing" and "apt-get install" in found["c++ compiler"].mend
     assert found["disk"].state in ("ok", "missing") and str(tmp_path) in found["disk"].detail
-    (tmp_path / "Fe.UPF").touch()
+    (tmp_path / "Fe.UPF").touch()  # an empty file is no pseudopotential
     again = {finding.name: finding for finding in examine(settings)}
-    assert again["pseudopotentials"].detail.startswith("1 UPF file")
+    assert again["pseudopotentials"].detail.startswith("no PBE files")

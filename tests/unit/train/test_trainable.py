@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mmace import Potential, load, model_hash
 from mmace.coupling import SYMMETRIES
-from mmace.train import TrainingConfig, train
+from mmace.train import Configuration, TrainingConfig, train
 from mmace.train.batches import join, prepare
 from mmace.train.loss import batch_loss
 from mmace.train.trainable import Trainable, select
 
 from .conftest import small_config
 from .test_resume import train_in_a_process_that_is_killed
+
+
+def other_forces(configurations: list[Configuration]) -> list[Configuration]:
+    """Other forces than the teacher's own, from which there would be nothing to learn."""
+    return [replace(one, forces=1.2 * one.forces) for one in configurations]
 
 
 def changes(before: Potential, after: Potential) -> dict[str, torch.Tensor]:
@@ -71,14 +78,14 @@ def test_gradients_of_factors_are_those_of_autograd(teacher, make_data):
 
 def test_last_moves_nothing_else(tmp_path, teacher, make_data):
     config = TrainingConfig(epochs=2, batch_size=3, trainable="last", learning_rate=0.01)
-    result = train(None, config, make_data(6, 1), [], tmp_path, initial_model=teacher)
+    result = train(None, config, other_forces(make_data(6, 1)), [], tmp_path, initial_model=teacher)
     moved = changes(teacher, result.model)
     assert set(moved) == set(select(teacher, "last", 4).whole)
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_low_rank_leaves_plain_weights_whose_change_has_that_rank(tmp_path, teacher, make_data, ema_decay):
-    data = make_data(6, 1)
+    data = other_forces(make_data(6, 1))
     config = TrainingConfig(
         epochs=4, batch_size=3, trainable="low-rank", rank=1, learning_rate=0.01, ema_decay=ema_decay
     )
@@ -106,7 +113,7 @@ def test_low_rank_starts_from_the_model_as_it_is(teacher):
 
 @pytest.mark.parametrize("trainable", ["last", "low-rank"])
 def test_killed_and_started_again_it_gives_the_same_weights(tmp_path, teacher, make_data, trainable):
-    data = make_data(6, 1)
+    data = other_forces(make_data(6, 1))
     config = TrainingConfig(
         epochs=4, batch_size=2, checkpoint_every=1, trainable=trainable, rank=2, learning_rate=0.01, num_threads=1
     )
