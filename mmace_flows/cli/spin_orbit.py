@@ -52,6 +52,7 @@ def soc_command(
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.labels.gpaw_spin_orbit import check_moments, find_or_compute_spin_orbit
+    from mmace_flows.properties.anisotropy import analyse_document
 
     along = _axis(axis)
     chosen = _settings(engine, preset, settings, directions)
@@ -77,7 +78,7 @@ def soc_command(
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the last direction", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    rows = [(where, document, computed, _analysed(document, along)) for where, document, computed in results]
+    rows = [(where, document, computed, analyse_document(document, along)) for where, document, computed in results]
     if as_json:
         results_of = [
             {
@@ -143,21 +144,6 @@ def _axis(text: str) -> Any:
     if numbers.shape != (3,) or not np.isfinite(numbers).all() or not numbers.any():
         raise UserError(f"--axis {text}: give three numbers that are not all zero, for example 0,0,1")
     return numbers
-
-
-def _analysed(document: SpinOrbitDocument, axis: Any) -> Anisotropy | None:
-    from math import gcd
-
-    import numpy as np
-
-    from mmace_flows.properties.anisotropy import analyse
-
-    if document.status != "converged":
-        return None
-    symbols = document.structure.symbols
-    volume = abs(float(np.linalg.det(np.array(document.structure.cell))))
-    units = gcd(*(symbols.count(symbol) for symbol in set(symbols)))
-    return analyse(np.array(document.directions), np.array(document.energies), volume, len(symbols), units, axis)
 
 
 def _lines(where: str, document: SpinOrbitDocument, computed: bool, found: Anisotropy | None) -> str:

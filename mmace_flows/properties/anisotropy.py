@@ -6,10 +6,13 @@ are enough. The uniaxial constants are those of E/V = K1 sin²θ + K2 sin⁴θ [
 
 from __future__ import annotations
 
+from math import gcd
+
 import numpy as np
 from pydantic import Field
 
 from mmace.errors import UserError
+from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 from mmace_flows.schemas.structure import Document
 
 EV_PER_CUBIC_ANGSTROM = 160_217.6634  # in MJ/m³
@@ -97,6 +100,16 @@ def analyse(
         k1_mev_per_atom=1000.0 * first / num_atoms,
         k1_mev_per_formula=1000.0 * first / formula_units,
     )
+
+
+def analyse_document(document: SpinOrbitDocument, axis: np.ndarray | None = None) -> Anisotropy | None:
+    """What `analyse` says of a stored run; None where the ground state did not converge. ``axis`` as there."""
+    if document.status != "converged":
+        return None
+    symbols = document.structure.symbols
+    volume = abs(float(np.linalg.det(np.array(document.structure.cell))))
+    units = gcd(*(symbols.count(symbol) for symbol in set(symbols)))
+    return analyse(np.array(document.directions), np.array(document.energies), volume, len(symbols), units, axis)
 
 
 def _uniaxial(axis: np.ndarray, degree: int, solution: np.ndarray) -> tuple[float, float]:

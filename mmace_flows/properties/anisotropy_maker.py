@@ -1,0 +1,53 @@
+"""Maker of the job that reads anisotropy constants off force-theorem runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobflow import Job, Maker, job
+
+from mmace_flows.properties.anisotropy import analyse_document
+from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
+
+
+@dataclass
+class AnisotropyMaker(Maker):
+    """Job: `Anisotropy` of each run, in a dictionary by name, with the errors that came with the run."""
+
+    name: str = "anisotropy"
+    stage: str = "anisotropy"
+    axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
+
+    def make(self, summaries: dict[str, Any], campaign: str) -> Job:
+        """``summaries``: name of the structure → output of its `SpinOrbitMaker` job."""
+        made: Job = self.run(list(summaries), list(summaries.values()), campaign)
+        made.name = f"{self.stage}: {', '.join(summaries)}"
+        return made
+
+    @job
+    def run(self, names: list[str], summaries: list[dict[str, Any]], campaign: str) -> dict[str, Any]:
+        """What a worker does: read the runs, analyse, tell."""
+        import numpy as np
+
+        from mmace_flows.execution.stores import open_stores
+
+        stores = open_stores()
+        results: dict[str, Any] = {}
+        for name, summary in zip(names, summaries, strict=True):
+            stored = stores.spin_orbit.query_one({"spin_orbit_key": summary["spin_orbit_key"]})
+            document = SpinOrbitDocument.model_validate(
+                {field: stored[field] for field in SpinOrbitDocument.model_fields if field in stored}
+            )
+            found = analyse_document(document, np.array(self.axis))
+            errors = {"opposite_error": document.opposite_error, "band_cut_error": document.band_cut_error}
+            results[name] = {"error": document.error, **errors, **({} if found is None else found.model_dump())}
+            line = f"{name}: failed, {document.error}"
+            if found is not None:
+                line = (
+                    f"{name}: ΔE_A {1000 * found.strength:.3f} meV per cell, K1 {found.k1:.2f} MJ/m³ = "
+                    f"{found.k1_mev_per_formula:.3f} meV per formula unit; cut of the bands "
+                    f"±{1000 * (document.band_cut_error or 0.0):.3f} meV per cell"
+                )
+            stores.event(campaign, self.stage, line)
+        return results
