@@ -33,6 +33,18 @@ INDEXES: dict[str, list[list[tuple[str, int]]]] = {
         [("last_updated", 1)],
     ],
     "spin_orbit": [[("spin_orbit_key", 1)], [("parent", 1)], [("campaign", 1)], [("last_updated", 1)]],
+    "predictions": [[("prediction_key", 1)], [("parent", 1)], [("campaign", 1)], [("model", 1)], [("last_updated", 1)]],
+    "anisotropy": [
+        [("entry_id", 1)],
+        [("values.k1", -1)],
+        [("values.strength_mev_per_atom", -1)],
+        [("elements", 1), ("values.k1", -1)],
+        [("ordering", 1), ("values.k1", -1)],
+        [("chemical_system", 1), ("values.k1", -1)],
+        [("parent", 1)],
+        [("campaigns", 1)],
+        [("last_updated", 1)],
+    ],
     "loop_states": [[("loop_id", 1)], [("campaign", 1), ("iteration", 1)]],
     "campaigns": [[("campaign", 1)], [("created", 1)]],
     "events": [[("event_id", 1)], [("campaign", 1), ("_id", 1)]],
@@ -93,6 +105,16 @@ class Stores:
     def spin_orbit(self) -> MongoStore:
         """SpinOrbitDocuments, key ``spin_orbit_key``."""
         return self._store("spin_orbit", "spin_orbit_key")
+
+    @cached_property
+    def predictions(self) -> MongoStore:
+        """AnisotropyPredictions, key ``prediction_key``."""
+        return self._store("predictions", "prediction_key")
+
+    @cached_property
+    def anisotropy(self) -> MongoStore:
+        """AnisotropyEntries, the table that is asked, key ``entry_id``; made by a Builder from the two before."""
+        return self._store("anisotropy", "entry_id")
 
     @cached_property
     def loop_states(self) -> MongoStore:
