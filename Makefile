@@ -19,10 +19,10 @@ FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; 
 help: ## this text
 	@echo "make TARGET:"
 	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
-	@echo "make run takes PRESET=small|paper and ARGS='--data-dir FOLDER …'; make install takes PYTHON=, TORCH_INDEX=, ARGS=--rebuild|--espresso"
+	@echo "make run takes PRESET=small|paper and ARGS='--data-dir FOLDER …'; make install takes PYTHON=, TORCH_INDEX=, ARGS=--rebuild|--espresso|--browser"
 
 install: ## set up .venv: pinned packages, GPAW from source, this project
-	@$(FIND_PYTHON); "$$python" scripts/install.py $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(filter --rebuild --espresso,$(ARGS))
+	@$(FIND_PYTHON); "$$python" scripts/install.py $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(filter --rebuild --espresso --browser,$(ARGS))
 
 run: install ## set up if needed, then run the FeNi campaign (15 minutes on 2 cores); again after a break: goes on
 	@$(BIN)/mmace run $(RECIPE) --preset $(PRESET) $(ARGS)
@@ -36,7 +36,7 @@ report: install ## write report.html of the last campaign
 test: install ## set up if needed, then run the tests that need no engine
 	@$(BIN)/python -m pytest -m "not engine" $(ARGS)
 
-test-engines: install ## the tests that run the real GPAW, Quantum ESPRESSO and MongoDB server
+test-engines: install ## the tests that run the real GPAW, Quantum ESPRESSO, MongoDB server and Chromium
 	@$(BIN)/python -m pytest -m engine $(ARGS)
 
 lint: install ## style, format and types

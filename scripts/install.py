@@ -1,10 +1,11 @@
 """Sets up everything in .venv: packages as pinned in constraints.txt, GPAW built from source, this project editable.
 
-    python3 scripts/install.py [--torch-index URL] [--rebuild] [--espresso]
+    python3 scripts/install.py [--torch-index URL] [--rebuild] [--espresso] [--browser]
 
 Standard library only. Runs in no time when nothing changed since the last set-up; goes on where an interrupted one
 stopped. Every error is one line, exit code 2. Environment: MMACE_TORCH_INDEX is the same as --torch-index; with
-MMACE_NO_APT=1 no Debian package is installed; GPAW_CONFIG names your own siteconfig.py; CI=true is as --espresso.
+MMACE_NO_APT=1 no Debian package is installed; GPAW_CONFIG names your own siteconfig.py; CI=true is as
+--espresso --browser.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import siteconfig
 from console import Console, InstallError
 from diagnose import cause_of, incomplete_distributions
-from machine import ESPRESSO_PACKAGES, apt_install, check_machine, ensure_espresso
+from machine import BROWSER_PACKAGES, ESPRESSO_PACKAGES, apt_install, check_machine, ensure_program
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK = """
 import importlib
-names = "torch e3nn ase gpaw pymatgen.core jobflow fireworks maggma.stores mmace mmace_flows"
+names = "torch e3nn ase gpaw pymatgen.core jobflow fireworks maggma.stores fastapi uvicorn mmace mmace_flows"
 for name in names.split():
     importlib.import_module(name)
 import torch
@@ -114,10 +115,14 @@ class Installer:
             found = siteconfig.probe(compiler)
         return siteconfig.siteconfig(compiler, found)
 
-    def add_espresso(self, wanted: bool) -> int:
-        """Quantum ESPRESSO beside the environment, where it is asked for. Without it everything else works: exit 0."""
-        if wanted and not ensure_espresso(self.console):
-            print(f"Quantum ESPRESSO is not installed (optional): apt-get install {' '.join(ESPRESSO_PACKAGES)}")
+    def add_programs(self, espresso: bool, browser: bool) -> int:
+        """Programs beside the environment, where they are asked for. Without them everything else works: exit 0."""
+        for wanted, name, program, packages in (
+            (espresso, "Quantum ESPRESSO", "pw.x", ESPRESSO_PACKAGES),
+            (browser, "Chromium", "chromium", BROWSER_PACKAGES),
+        ):
+            if wanted and not ensure_program(self.console, program, packages):
+                print(f"{name} is not installed (optional): apt-get install {' '.join(packages)}")
         return 0
 
     def make_venv(self) -> None:
@@ -159,7 +164,7 @@ class Installer:
             )
         if broken:
             self.must(*self.pip("install", "--no-compile", "--no-deps", "--force-reinstall", *broken))
-        self.must(*self.pip("install", "--no-compile", "-e", f"{self.root}[dev]", "gpaw-data"))
+        self.must(*self.pip("install", "--no-compile", "-e", f"{self.root}[dev,serve]", "gpaw-data"))
         if build:
             self.finish_gpaw(*build)
         wheel = self.gpaw_wheel()
@@ -269,10 +274,16 @@ def main() -> int:
         default=os.environ.get("CI") == "true",
         help="install Quantum ESPRESSO too, from Debian's packages",
     )
+    parser.add_argument(
+        "--browser",
+        action="store_true",
+        default=os.environ.get("CI") == "true",
+        help="install Chromium too, from Debian's packages, for the tests of the page",
+    )
     arguments = parser.parse_args()
     installer = Installer(ROOT, arguments.torch_index)
     if installer.up_to_date() and not arguments.rebuild:
-        return installer.add_espresso(arguments.espresso)
+        return installer.add_programs(arguments.espresso, arguments.browser)
     try:
         installer.acquire()
         if installer.up_to_date() and not arguments.rebuild:  # the one we waited for did it
@@ -282,7 +293,7 @@ def main() -> int:
             remove(installer.venv / "wheels")
         installer.stamp.unlink(missing_ok=True)
         installer.install()
-        return installer.add_espresso(arguments.espresso)
+        return installer.add_programs(arguments.espresso, arguments.browser)
     except InstallError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ import siteconfig
 from console import Console, InstallError
 
 ESPRESSO_PACKAGES = ("quantum-espresso", "quantum-espresso-data")  # optional: a second DFT engine
+BROWSER_PACKAGES = ("chromium",)  # optional: tests of the page of `mmace serve`
 NEEDED_GB = 4.0  # the environment is 2 GB with a CPU build of torch; pip unpacks in the temporary folder
 
 
@@ -38,11 +39,11 @@ def check_machine(console: Console, root: Path) -> str:
     return compiler
 
 
-def ensure_espresso(console: Console) -> bool:
-    """Quantum ESPRESSO from Debian's packages, if pw.x is not there yet; whether it is there now."""
-    if shutil.which("pw.x") is None:
-        apt_install(console, list(ESPRESSO_PACKAGES))
-    return shutil.which("pw.x") is not None
+def ensure_program(console: Console, program: str, packages: tuple[str, ...]) -> bool:
+    """An optional program from Debian's packages, if it is not there yet; whether it is there now."""
+    if shutil.which(program) is None:
+        apt_install(console, list(packages))
+    return shutil.which(program) is not None
 
 
 def apt_install(console: Console, packages: list[str]) -> bool:
