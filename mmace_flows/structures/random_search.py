@@ -162,6 +162,7 @@ def relax(structure: MagneticStructure, calculator: Any, settings: SearchSetting
 
     It stops early where the volume leaves the screen's window by a factor of two: such a crystal falls apart.
     """
+    from ase.build import niggli_reduce
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE
 
@@ -186,6 +187,7 @@ def relax(structure: MagneticStructure, calculator: Any, settings: SearchSetting
     lengths = predicted_lengths(calculator, len(atoms))
     lengths = first if lengths is None else lengths
     lengths = np.where(lengths < NONMAGNETIC_BELOW, 0.0, lengths)
+    niggli_reduce(atoms)  # grids of plane-wave codes suffer from the sharp angles that random cells have
     atoms.wrap()
     return {
         "structure": MagneticStructure.from_atoms(atoms, lengths),
