@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmace_flows.cli.anisotropy_output import mev, value_lines
 from mmace_flows.cli.options import AsJson
 from mmace_flows.cli.structures_options import FormatName, Inputs, read_all
 
 if TYPE_CHECKING:
     from mmace_flows.labels.gpaw_spin_orbit import SpinOrbitSettings
-    from mmace_flows.properties.anisotropy import Anisotropy
+    from mmace_flows.schemas.anisotropy_entry import AnisotropyValues
     from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 
 PRESETS = ("small", "paper")
@@ -35,7 +36,9 @@ def soc_command(
     settings: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="settings that differ from the preset, with a section dft")
     ] = None,
-    axis: Annotated[str, typer.Option(metavar="x,y,z", help="axis of K1 and K2")] = "0,0,1",
+    axis: Annotated[
+        str | None, typer.Option(metavar="x,y,z", help="axis of uniaxial K1 and K2 [default: what the crystal says]")
+    ] = None,
     campaign: Annotated[str, typer.Option(help="name that the results are kept under")] = "soc",
     format_name: FormatName = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="folder of the database")] = None,
@@ -52,9 +55,9 @@ def soc_command(
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.labels.gpaw_spin_orbit import check_moments, find_or_compute_spin_orbit
-    from mmace_flows.properties.anisotropy import analyse_document
+    from mmace_flows.properties.anisotropy_values import values_from_document
 
-    along = _axis(axis)
+    along = None if axis is None else _axis(axis)
     chosen = _settings(engine, preset, settings, directions)
     named = [
         (f"{path}: configuration {number}", candidate.structure)
@@ -78,7 +81,7 @@ def soc_command(
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the last direction", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    rows = [(where, document, computed, analyse_document(document, along)) for where, document, computed in results]
+    rows = [(where, document, computed, values_from_document(document, along)) for where, document, computed in results]
     if as_json:
         results_of = [
             {
@@ -146,28 +149,22 @@ def _axis(text: str) -> Any:
     return numbers
 
 
-def _lines(where: str, document: SpinOrbitDocument, computed: bool, found: Anisotropy | None) -> str:
+def _lines(where: str, document: SpinOrbitDocument, computed: bool, found: AnisotropyValues | None) -> str:
     """A few lines for people."""
     if found is None:
         return f"{where}: not converged: {document.error}"
-
-    def vector(values: list[float]) -> str:
-        return "(" + " ".join(f"{value:.2f}" for value in values) + ")"
-
-    errors = [f"fit {1000 * found.fit_error:.3f}"]
+    errors = [f"fit {mev(found.fit_error)}"]
     if document.opposite_error is not None:
-        errors.append(f"opposite directions {1000 * document.opposite_error:.3f}")
+        errors.append(f"opposite directions {mev(document.opposite_error)}")
     if document.band_cut_error is not None:
-        errors.append(f"cut of the bands {1000 * document.band_cut_error:.3f}")
+        errors.append(f"cut of the bands {mev(document.band_cut_error)}")
     lengths = " ".join(f"{length:+.2f}" for length in document.lengths)
-    return "\n".join(
+    return "\n  ".join(
         [
             f"{where}: {document.magnetic_state_reached} ({lengths} μB), {len(document.directions)} directions, "
             f"{document.bands} bands{'' if computed else ', found in the database'}",
-            f"  easy {vector(found.easy)}, hard {vector(found.hard)}, ΔE_A {1000 * found.strength:.3f} meV per cell",
-            f"  K1 {found.k1:.2f} MJ/m³, K2 {found.k2:.2f} MJ/m³ about {vector(found.axis)}; K1 "
-            f"{found.k1_mev_per_atom:.3f} meV per atom, {found.k1_mev_per_formula:.3f} meV per formula unit",
-            f"  errors, meV per cell: {', '.join(errors)}",
+            *value_lines(found, len(document.lengths)),
+            f"errors, meV per cell: {', '.join(errors)}",
         ]
     )
 

@@ -7,17 +7,20 @@ from typing import Any
 
 from jobflow import Job, Maker, job
 
-from mmace_flows.properties.anisotropy import analyse_document
+from mmace_flows.properties.anisotropy_values import values_from_document
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 
 
 @dataclass
 class AnisotropyMaker(Maker):
-    """Job: `Anisotropy` of each run, in a dictionary by name, with the errors that came with the run."""
+    """Job: `AnisotropyValues` of each run, in a dictionary by name, with the errors that came with the run.
+
+    ``axis`` of uniaxial constants instead of the crystal's own.
+    """
 
     name: str = "anisotropy"
     stage: str = "anisotropy"
-    axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    axis: tuple[float, float, float] | None = None
 
     def make(self, summaries: dict[str, Any], campaign: str) -> Job:
         """``summaries``: name of the structure → output of its `SpinOrbitMaker` job."""
@@ -39,13 +42,13 @@ class AnisotropyMaker(Maker):
             document = SpinOrbitDocument.model_validate(
                 {field: stored[field] for field in SpinOrbitDocument.model_fields if field in stored}
             )
-            found = analyse_document(document, np.array(self.axis))
+            found = values_from_document(document, None if self.axis is None else np.array(self.axis))
             errors = {"opposite_error": document.opposite_error, "band_cut_error": document.band_cut_error}
             results[name] = {"error": document.error, **errors, **({} if found is None else found.model_dump())}
             line = f"{name}: failed, {document.error}"
             if found is not None:
                 line = (
-                    f"{name}: ΔE_A {1000 * found.strength:.3f} meV per cell, K1 {found.k1:.2f} MJ/m³ = "
+                    f"{name}: ΔE_A {found.strength_mev_per_atom:.3f} meV per atom, K1 {found.k1:.2f} MJ/m³ = "
                     f"{found.k1_mev_per_formula:.3f} meV per formula unit; cut of the bands "
                     f"±{1000 * (document.band_cut_error or 0.0):.3f} meV per cell"
                 )

@@ -34,7 +34,7 @@ class AnisotropyValues(Document):
     polarization: float = Field(description="μ0 Ms, T")
     anisotropy_field: float | None = Field(description="μ0 Ha = 2 K1 μ0/(μ0 Ms) as a field, T; None without net moment")
     hardness: float | None = Field(description="κ = sqrt(|K1|/(μ0 Ms²)); None without net moment")
-    energy_per_atom: float = Field(description="eV")
+    energy_per_atom: float | None = Field(description="eV; None from a model that knows only anisotropy")
     source: str = Field(description="spin_orbit_key or prediction_key of the document that says so")
     method: dict[str, Any] = Field(description="engine and settings hash, or model hash: what made it")
     created: str = Field(description="ISO 8601 time, UTC")
@@ -48,8 +48,10 @@ class AnisotropyPrediction(Document):
     structure: MagneticStructure = Field(description="geometry with the moments at the lowest-energy direction")
     parent: str = Field(description="structure hash without moments")
     ordering: MagneticState
+    converged: bool = Field(default=True, description="the moments are as given, or relaxed to the tolerance")
+    message: str | None = Field(default=None, description="why the moments did not relax, one line")
     values: AnisotropyValues
-    model: str = Field(description="hash of the model")
+    model: str = Field(description="hash of the model, or of the members of a committee")
     settings: dict[str, Any] = Field(description="how moments were relaxed and directions chosen")
     code_version: str
     campaign: str | None = None

@@ -183,6 +183,11 @@ class Potential(nn.Module):
             assert isinstance(layer, Layer)
             layer.message.average_neighbors.fill_(average)
 
+    @property
+    def knows_energies(self) -> bool:
+        """Whether energies mean something: E0 are zero in a model that was trained on anisotropy alone."""
+        return bool(self.atomic_energies.any())
+
     # -- energy and derivatives ----------------------------------------------------------------------------------
 
     def node_energies(self, graph: Graph) -> Tensor:

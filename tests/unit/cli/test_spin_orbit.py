@@ -96,9 +96,9 @@ def test_what_is_said_of_a_stored_result(fept, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda settings: Stores())
     assert cli.run(["soc", fept]) == 0
     said = capsys.readouterr().out
-    assert "easy (0.00 0.00 1.00)" in said and "ΔE_A 2.000 meV per cell" in said
-    assert "1.000 meV per atom, 2.000 meV per formula unit" in said and "found in the database" in said
-    assert "opposite directions 0.010, cut of the bands 0.020" in said
+    assert "easy axis (0.00 0.00 1.00)" in said and "ΔE_A 1 meV per atom, 2 meV per cell" in said
+    assert "K1 1 meV per atom, 2 meV per formula unit" in said and "found in the database" in said
+    assert "opposite directions 0.01, cut of the bands 0.02" in said and "hardness κ" in said
     assert cli.run(["soc", fept, "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)["results"]
     volume = 2.73**2 * 3.76

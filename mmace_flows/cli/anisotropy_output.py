@@ -1,0 +1,42 @@
+"""Anisotropy in a few lines for people: the same for labels of DFT and for predictions of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmace_flows.schemas.anisotropy_entry import AnisotropyValues
+
+
+def value_lines(found: AnisotropyValues, atoms: int) -> list[str]:
+    """Ends, constants and the magnet's figures of a structure of N = ``atoms`` atoms."""
+    kinds = {
+        "axis": "easy axis",
+        "plane": "easy plane, in it",
+        "cone": "easy cone, on it",
+        "none": "no anisotropy; easy",
+    }
+    strength = found.strength_mev_per_atom
+    spread = "" if found.spread is None else f" ± {found.spread:.2g}"
+    about = "cubic" if found.symmetry == "cubic" else f"about {vector(found.axis)}"
+    figures = [f"μ0Ms {found.polarization:.3f} T"]
+    if found.anisotropy_field is not None and found.hardness is not None:
+        figures += [f"anisotropy field {found.anisotropy_field:.2f} T", f"hardness κ {found.hardness:.2f}"]
+    return [
+        f"{kinds[found.easy_kind]} {vector(found.easy)}, hard {vector(found.hard)}, "
+        f"ΔE_A {strength:.4g} meV per atom, {strength * atoms:.4g} meV per cell",
+        f"K1 {found.k1:.4g}{spread} MJ/m³, K2 {found.k2:.4g} MJ/m³ {about}; "
+        f"K1 {found.k1_mev_per_atom:.4g} meV per atom, {found.k1_mev_per_formula:.4g} meV per formula unit",
+        ", ".join(figures),
+    ]
+
+
+def vector(values: Sequence[float]) -> str:
+    """(0.00 0.71 0.71)"""
+    return "(" + " ".join(f"{value + 0.0:.2f}" for value in values) + ")"
+
+
+def mev(energy: float) -> str:
+    """An energy of eV in meV."""
+    return f"{1000 * energy:.3g}"
