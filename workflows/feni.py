@@ -24,6 +24,7 @@ from mmace_flows.learning.stop_rule import StopRule
 from mmace_flows.learning.train_maker import TrainMaker
 from mmace_flows.properties.bain import BainPathMaker
 from mmace_flows.schemas.campaign import CostEstimate, StageEstimate
+from mmace_flows.schemas.needs import NeedsChange
 from mmace_flows.schemas.structure import Candidate, MagneticState
 from mmace_flows.structures.base_cells import FENI_VOLUME_PER_ATOM, bain_candidates, base_candidates
 from mmace_flows.structures.distort import DistortSettings, distortions, perturb
@@ -66,6 +67,9 @@ class FeNiSettings(BaseModel):
     seed: int = Field(default=0, description="seed of distortions and displacements")
     seconds_per_label: float = Field(gt=0.0, description="core-seconds of one DFT calculation, for the estimate only")
     seconds_per_training: float = Field(gt=0.0, description="core-seconds of one training, for the estimate only")
+    needs: dict[str, NeedsChange] = Field(
+        default_factory=dict, description="stage → cores, memory_gb, category, … on a cluster; decides no number"
+    )
 
     @field_validator("potential")
     @classmethod

@@ -32,8 +32,8 @@ def check_name(name: str) -> str:
 
 
 def settings_hash(recipe: Recipe, settings: BaseModel) -> str:
-    """Hash of the recipe's name and its complete settings."""
-    return content_hash([recipe.name, settings.model_dump(mode="json")])
+    """Hash of the recipe's name and its complete settings, without ``needs``: where jobs run decides no number."""
+    return content_hash([recipe.name, settings.model_dump(mode="json", exclude={"needs"})])
 
 
 def find_campaign(stores: Stores, name: str) -> Campaign | None:
@@ -102,8 +102,14 @@ def begin_campaign(stores: Stores, recipe: Recipe, preset: str, settings: BaseMo
         estimate=recipe.estimate(settings),
         details={"recipe_file": str(recipe.path)},
     )
-    stores.campaigns.update(campaign.model_dump(mode="json"))
-    return campaign
+    # whoever comes second at the same moment changes nothing
+    document = campaign.model_dump(mode="json")
+    stores.campaigns._collection.update_one({"campaign": name}, {"$setOnInsert": document}, upsert=True)
+    written = find_campaign(stores, name)
+    assert written is not None
+    if written.settings_hash != digest:
+        raise UserError(f"campaign '{name}' was begun by somebody else just now, with other settings; choose a --name")
+    return written
 
 
 def free_name(stores: Stores, name: str) -> str:

@@ -115,6 +115,7 @@ def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: 
     from mmace_flows.execution.campaign import only_runner
     from mmace_flows.execution.display import Display
     from mmace_flows.execution.runner import Runner
+    from mmace_flows.execution.submit import submit_once
 
     name = campaign.campaign
     if campaign.finished is not None:
@@ -124,7 +125,7 @@ def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: 
     with only_runner(stores, name), _signals_interrupt() as ignore_further:
         runner = Runner(stores, campaign, display, recipe.path.parent, settings.workers)
         try:
-            _submit_once(stores, campaign, recipe)
+            submit_once(stores, campaign, recipe)
             console.print(f"log: {log}", markup=False, highlight=False, soft_wrap=True)
             with display.running():
                 runner.prepare()
@@ -146,20 +147,6 @@ def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: 
 
         update_campaign(stores, name, finished=datetime.now(UTC).isoformat(timespec="seconds"))
         return _finish(stores, campaign, settings, console, rebuild=True)
-
-
-def _submit_once(stores: Stores, campaign: Campaign, recipe: Recipe) -> None:
-    """Put the campaign's flow into the queue, unless it is there: also after a death between any two steps."""
-    from mmace_flows.execution.campaign import update_campaign
-    from mmace_flows.execution.queue import submit, submitted
-
-    roots = submitted(stores, campaign.campaign)
-    if not roots:
-        kind = type(recipe.preset(campaign.preset))
-        settings = recipe.check(kind, campaign.settings, f"campaign '{campaign.campaign}':")
-        roots = submit(stores, recipe.build(settings, campaign.campaign), campaign.campaign)
-    if campaign.firework_ids != roots:
-        update_campaign(stores, campaign.campaign, firework_ids=roots)
 
 
 def _report_broken(stores: Stores, progress: Progress, campaign: Campaign, settings: Settings, console: Console) -> int:

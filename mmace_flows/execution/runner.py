@@ -35,7 +35,8 @@ class Runner:
         self.stores, self.campaign, self.display = stores, campaign, display
         self.name = campaign.campaign
         folder = stores.campaign_folder(self.name)
-        self.workers = Workers(stores.connection.settings, self.name, folder, recipe_dir, workers)
+        recipes = [recipe_dir] if recipe_dir is not None else []
+        self.workers = Workers(stores.connection.settings, self.name, folder, recipes, workers)
         self.reader = ProgressReader(stores, self.name, campaign.estimate, workers)
         self._deaths: Counter[int] = Counter()  # by firework
         self._bad_starts = 0

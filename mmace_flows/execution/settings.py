@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     database: Path | None = Field(
         default=None, description="YAML file of your own MongoDB server (see db_config/); empty: embedded server"
     )
+    job_store: Path | None = Field(
+        default=None, description="YAML file of a jobflow JobStore for job outputs, such as S3; empty: the database"
+    )
     database_port: int | None = Field(
         default=None, ge=1024, le=65535, description="fixed port of the embedded server; empty: a free one"
     )
@@ -52,6 +55,14 @@ class Settings(BaseSettings):
     def source(self, field: str) -> str:
         """Where a field's value was given: a variable, the settings file, or an option; empty for a default."""
         return self._sources.get(field, "")
+
+    def environment(self) -> dict[str, str]:
+        """Variables by which another process finds the same database and folder."""
+        found = {"MMACE_DATA_DIR": str(self.data_dir)}
+        for field in ("database", "job_store"):
+            if getattr(self, field) is not None:
+                found[PREFIX + field.upper()] = str(getattr(self, field))
+        return found
 
     @property
     def data_dir_mend(self) -> str:

@@ -1,7 +1,7 @@
-"""One worker process: takes jobs of one campaign from the queue, one at a time, until there are none left.
+"""One worker process: takes jobs from the queue, one at a time, until there are none left that it can do.
 
-Started by `mmace run` as ``python -m mmace_flows.execution.worker``; may also be started by hand, or by a batch system,
-on any machine that reaches the database.
+Started by `mmace run` for one campaign, and by `mmace worker` for all campaigns of a project, as
+``python -m mmace_flows.execution.worker``.
 """
 
 from __future__ import annotations
@@ -16,35 +16,47 @@ import time
 from pathlib import Path
 
 from mmace.errors import UserError
+from mmace_flows.execution.needs import Offer, open_campaigns, waiting
 from mmace_flows.execution.processes import ProcessName, make_folder
 from mmace_flows.execution.recovery import HEARTBEAT_SECONDS
 
 POLL_SECONDS = 0.5
 PARENT_SECONDS = 0.5
-IDLE_CHECKS = 4  # FireWorks writes a job's end in several steps; between two of them the queue may look empty
+IDLE_SECONDS = 2.0  # FireWorks writes a job's end in several steps; between two of them the queue may look empty
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the worker; exit code 0 when the campaign has nothing more to do."""
+    """Run the worker; exit code 0 when there is nothing more to do."""
     parser = argparse.ArgumentParser(prog="python -m mmace_flows.execution.worker", description=main.__doc__)
-    parser.add_argument("campaign", help="name of the campaign whose jobs to run")
+    parser.add_argument("campaign", nargs="?", help="name of the campaign whose jobs to run; without it, of all")
     parser.add_argument("--parent", type=int, help="process id to live and die with")
-    parser.add_argument("--recipe-dir", help="folder of the recipe, for jobs that are defined in it")
+    parser.add_argument("--recipe-dir", action="append", default=[], help="folder of recipes that define jobs")
+    parser.add_argument("--category", action="append", default=[], help="take only jobs of this category")
+    parser.add_argument("--cores", type=int, help="take only jobs that need no more cores")
+    parser.add_argument("--memory-gb", type=float, help="take only jobs that need no more memory")
+    parser.add_argument("--until", type=float, help="seconds since 1970: start nothing that cannot finish before")
+    parser.add_argument("--idle", type=float, default=IDLE_SECONDS, help="seconds without a job before it ends")
     options = parser.parse_args(arguments)
-    if options.recipe_dir:
-        sys.path.append(options.recipe_dir)
+    sys.path.extend(options.recipe_dir)
     if options.parent is not None:
         _die_with(options.parent)
     try:
-        work(options.campaign)
+        work(
+            options.campaign,
+            Offer(tuple(options.category), options.cores, options.memory_gb, options.until),
+            options.idle,
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def work(campaign: str) -> None:
-    """Take and run jobs of the campaign until none is ready, running, or can still be made by a running one."""
+def work(campaign: str | None = None, offer: Offer = Offer(), idle_seconds: float = IDLE_SECONDS) -> None:
+    """Take and run jobs that fit the offer.
+
+    Ends after ``idle_seconds`` without one. A worker of one campaign also waits for jobs that running ones can make.
+    """
     import fireworks.core.launchpad
     import fireworks.core.rocket
     import jobflow
@@ -60,29 +72,33 @@ def work(campaign: str) -> None:
     fireworks.core.rocket.PRINT_FW_JSON = False
     fireworks.core.launchpad.SORT_FWS = "FIFO"  # jobs in the order in which they were made
     name = str(ProcessName.this())
-    worker = FWorker(name=name, query={"spec.campaign": campaign})
-    folder = make_folder(stores.campaign_folder(campaign) / "launches" / f"worker-{os.getpid()}")
-    ready = {"spec.campaign": campaign, "state": "READY"}
-    unfinished = {"spec.campaign": campaign, "state": {"$in": sorted(UNFINISHED)}}
-    number, idle = 0, 0
+    folder = make_folder(launches_folder(stores.connection.settings.data_dir, campaign) / f"worker-{os.getpid()}")
+    number, idle_since = 0, time.monotonic()
     try:
-        while idle < IDLE_CHECKS:
-            if not stores.launchpad.fireworks.count_documents(ready, limit=1):
-                busy = stores.launchpad.fireworks.count_documents(unfinished, limit=1)
-                idle = 0 if busy else idle + 1
+        while time.monotonic() - idle_since < idle_seconds:
+            campaigns = open_campaigns(stores, campaign)
+            if not waiting(stores, campaigns, ["READY"], offer):
+                if campaign is not None and waiting(stores, campaigns, sorted(UNFINISHED)):
+                    idle_since = time.monotonic()
                 time.sleep(POLL_SECONDS)
                 continue
             number += 1
             launch_folder = make_folder(folder / str(number))
             os.chdir(launch_folder)  # engines write into the current folder: a fresh one for each job
+            worker = FWorker(name=name, query={"spec.campaign": {"$in": campaigns}, **offer.query()})
             if launch_rocket(stores.launchpad, worker, strm_lvl="INFO"):
-                idle = 0
+                idle_since = time.monotonic()
             sys.stdout.flush()
             os.chdir(folder)
             _remove_if_empty(launch_folder)
     finally:
         os.chdir(folder.parent)
         _remove_if_empty(folder)
+
+
+def launches_folder(data_dir: Path, campaign: str | None) -> Path:
+    """Where workers make a folder for each job that they run."""
+    return (data_dir / "campaigns" / campaign if campaign is not None else data_dir / "workers") / "launches"
 
 
 def _remove_if_empty(folder: Path) -> None:

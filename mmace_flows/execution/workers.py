@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmace_flows.execution.processes import ProcessName, make_folder, process_start, write_file
@@ -18,11 +19,24 @@ SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Workers:
-    """Up to ``count`` worker processes for one campaign."""
+    """Up to ``count`` worker processes, for one campaign or for all."""
 
-    def __init__(self, settings: Settings, campaign: str, folder: Path, recipe_dir: Path | None, count: int) -> None:
-        """``folder``: the campaign's folder; ``recipe_dir``: where jobs defined in the recipe are imported from."""
-        self.settings, self.campaign, self.count, self.recipe_dir = settings, campaign, count, recipe_dir
+    def __init__(
+        self,
+        settings: Settings,
+        campaign: str | None,
+        folder: Path,
+        recipe_dirs: Sequence[Path],
+        count: int,
+        options: Sequence[str] = (),
+        own_environment: Callable[[int], dict[str, str]] = lambda slot: {},
+    ) -> None:
+        """``folder``: for logs and names; ``recipe_dirs``: where jobs defined in recipes are imported from.
+
+        ``options``: further arguments of each worker; ``own_environment``: variables of the worker in a slot, from 1.
+        """
+        self.settings, self.campaign, self.count, self.recipe_dirs = settings, campaign, count, list(recipe_dirs)
+        self.options, self.own_environment = list(options), own_environment
         self.logs = make_folder(folder / "logs")
         self.names = make_folder(folder / "workers")
         self._running: dict[int, subprocess.Popen[bytes]] = {}  # by slot
@@ -64,6 +78,20 @@ class Workers:
         """Workers that run."""
         return len(self._running)
 
+    def pid(self, slot: int) -> int:
+        """Process id of the worker in a slot."""
+        return self._running[slot].pid
+
+    @property
+    def slots(self) -> list[int]:
+        """Slots in which a worker runs."""
+        return sorted(self._running)
+
+    def end(self, slot: int) -> None:
+        """End the worker in a slot, with everything that it started. `ended` tells of it."""
+        _kill_group(self._running[slot].pid, signal.SIGKILL)
+        self._running[slot].wait()
+
     def log(self, slot: int) -> Path:
         """Log file of a worker."""
         return self.logs / f"worker-{slot}.log"
@@ -81,13 +109,13 @@ class Workers:
         self.ended()
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ, MMACE_DATA_DIR=str(self.settings.data_dir), PYTHONUNBUFFERED="1")
-        if self.settings.database is not None:
-            environment["MMACE_DATABASE"] = str(self.settings.database)
+        environment = dict(os.environ, PYTHONUNBUFFERED="1") | self.settings.environment()
         environment.update(dict.fromkeys(SINGLE_THREADED, "1"))  # cores are shared out by jobs, not by threads
-        command = [sys.executable, "-m", "mmace_flows.execution.worker", self.campaign, "--parent", str(os.getpid())]
-        if self.recipe_dir is not None:
-            command += ["--recipe-dir", str(self.recipe_dir)]
+        environment |= self.own_environment(slot)
+        command = [sys.executable, "-m", "mmace_flows.execution.worker", *([self.campaign] if self.campaign else [])]
+        command += ["--parent", str(os.getpid()), *self.options]
+        for folder in self.recipe_dirs:
+            command += ["--recipe-dir", str(folder)]
         with self.log(slot).open("ab") as log:
             # a session of its own: Ctrl-C reaches only the run itself, which then ends its workers in order
             process = subprocess.Popen(
