@@ -1,0 +1,146 @@
+"""Asking the table: pages of rows, whole entries, points for a picture. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from mmace_flows.schemas.anisotropy_entry import AnisotropyEntry
+from mmace_flows.screening.entries import from_store
+from mmace_flows.screening.query import AnisotropyQuery
+
+if TYPE_CHECKING:
+    from pymongo.collection import Collection
+
+COUNTED = 10_000  # matches are counted up to here; nobody turns more pages, and counting costs time
+SECONDS = 10.0  # after which the server gives a question up
+MOST_POINTS = 3000
+
+# field of a row → where it stands in an entry, and whether a column of the short table shows it
+ROW_FIELDS: dict[str, str] = {
+    "entry_id": "entry_id",
+    "formula": "formula",
+    "elements": "elements",
+    "ordering": "ordering",
+    "space_group": "space_group",
+    "space_group_number": "space_group_number",
+    "num_atoms": "num_atoms",
+    "level": "level",
+    "k1": "values.k1",
+    "k2": "values.k2",
+    "spread": "values.spread",
+    "strength": "values.strength_mev_per_atom",
+    "symmetry": "values.symmetry",
+    "easy_kind": "values.easy_kind",
+    "polarization": "values.polarization",
+    "hardness": "values.hardness",
+    "anisotropy_field": "values.anisotropy_field",
+    "magnetization": "magnetization",
+    "energy_above_hull": "energy_above_hull",
+    "volume_per_atom": "volume_per_atom",
+    "campaigns": "campaigns",
+    "updated": "updated",
+}
+POINT_FIELDS = ("entry_id", "formula", "ordering", "level", "k1", "polarization")
+
+
+class Row(BaseModel):
+    """A row of the table, without structure and surface."""
+
+    entry_id: str
+    formula: str
+    elements: list[str]
+    ordering: str
+    space_group: str
+    space_group_number: int
+    num_atoms: int
+    level: str = Field(description="where the values come from: model or DFT")
+    k1: float = Field(description="MJ/m³")
+    k2: float = Field(description="MJ/m³")
+    spread: float | None = Field(description="of K1, MJ/m³")
+    strength: float = Field(description="ΔE_A, meV per atom")
+    symmetry: str = Field(description="which expansion K1 and K2 belong to: uniaxial or cubic")
+    easy_kind: str = Field(description="axis, plane, cone or none")
+    polarization: float = Field(description="μ0 Ms, T")
+    hardness: float | None = Field(description="κ")
+    anisotropy_field: float | None = Field(description="T")
+    magnetization: float = Field(description="μB per atom")
+    energy_above_hull: float | None = Field(description="eV per atom")
+    volume_per_atom: float = Field(description="Å³")
+    campaigns: list[str]
+    updated: str
+
+
+class Page(BaseModel):
+    """What a question finds."""
+
+    total: int = Field(description="rows that match, counted up to 10,000")
+    total_is_exact: bool = Field(description="false: there are more than total")
+    page: int
+    limit: int
+    rows: list[Row]
+
+
+def find_page(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> Page:
+    """One page of rows."""
+    found = _find(collection, query, list(ROW_FIELDS.values())).skip(query.skip).limit(query.limit)
+    rows = [Row(**{name: _reach(one, path) for name, path in ROW_FIELDS.items()}) for one in found]
+    total = count(collection, query)
+    exact = total <= COUNTED
+    return Page(total=min(total, COUNTED), total_is_exact=exact, page=query.page, limit=query.limit, rows=rows)
+
+
+def count(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> int:
+    """Rows that match; one more than COUNTED stands for any number above it."""
+    criteria = query.criteria()
+    if not criteria:
+        return min(collection.estimated_document_count(), COUNTED + 1)
+    return collection.count_documents(criteria, limit=COUNTED + 1, maxTimeMS=int(1000 * SECONDS))
+
+
+def find_points(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> list[dict[str, Any]]:
+    """The first rows of the question, up to MOST_POINTS, with what a picture of K1 against μ0 Ms needs."""
+    found = _find(collection, query, [ROW_FIELDS[name] for name in POINT_FIELDS]).limit(MOST_POINTS)
+    return [{name: _reach(one, ROW_FIELDS[name]) for name in POINT_FIELDS} for one in found]
+
+
+def find_entries(
+    collection: Collection[dict[str, Any]], query: AnisotropyQuery, everything: bool = False
+) -> Iterator[AnisotropyEntry]:
+    """Whole entries in order: those of the page, or with ``everything`` all that match."""
+    found = _find(collection, query, None)
+    if not everything:
+        found = found.skip(query.skip).limit(query.limit)
+    for one in found:
+        yield entry_of(one)
+
+
+def find_entry(collection: Collection[dict[str, Any]], entry_id: str) -> AnisotropyEntry | None:
+    """One entry by its key."""
+    one = collection.find_one({"entry_id": entry_id}, max_time_ms=int(1000 * SECONDS))
+    return None if one is None else entry_of(one)
+
+
+def entry_of(stored: dict[str, Any]) -> AnisotropyEntry:
+    """An entry without what stores and builder add."""
+    return from_store(AnisotropyEntry, stored)
+
+
+def row_of(entry: AnisotropyEntry) -> Row:
+    """The row of an entry."""
+    stored = entry.model_dump(mode="json")
+    return Row(**{name: _reach(stored, path) for name, path in ROW_FIELDS.items()})
+
+
+def _find(collection: Collection[dict[str, Any]], query: AnisotropyQuery, fields: list[str] | None) -> Any:
+    projection = None if fields is None else {"_id": 0, **dict.fromkeys(fields, 1)}
+    return collection.find(query.criteria(), projection).sort(query.order()).max_time_ms(int(1000 * SECONDS))
+
+
+def _reach(document: dict[str, Any], path: str) -> Any:
+    found: Any = document
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
