@@ -22,6 +22,7 @@ app = typer.Typer(
 MODULES = (
     "atoms",
     "campaign",
+    "converge",
     "data",
     "label",
     "learning",

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmace_flows.cli.options import AsJson, Overwrite
-from mmace_flows.cli.structures_options import FormatName, Inputs, read_all, words
+from mmace_flows.cli.starts import RetryFailed, State
+from mmace_flows.cli.structures_options import FormatName, Inputs
 
 if TYPE_CHECKING:
     from mmace_flows.schemas.label import LabelDocument
-    from mmace_flows.schemas.structure import Candidate
-
-PRESETS = ("small", "paper")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,14 +30,9 @@ def label_command(
     settings: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="settings that differ from the preset")
     ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(metavar="fm,afm,nm", help="start every structure in each of these states [default: IN's moments]"),
-    ] = None,
+    state: State = None,
     campaign: Annotated[str, typer.Option(help="name under which `store:NAME` finds the labels")] = "label",
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="compute again what did not converge before")
-    ] = False,
+    retry_failed: RetryFailed = False,
     format_name: FormatName = None,
     overwrite: Overwrite = False,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="folder of the database")] = None,
@@ -52,14 +45,16 @@ def label_command(
     """
     from rich.console import Console
 
+    from mmace_flows.cli.engine_settings import engine_settings
     from mmace_flows.cli.learning_output import termination_interrupts
+    from mmace_flows.cli.starts import starts
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.labels.batch import EngineSet, label_all
 
     _check_output(output, overwrite)
-    engines = EngineSet(engine, _engine_settings(engine, preset, settings))
-    named = _starts(inputs, format_name, state)
+    engines = EngineSet(engine, engine_settings(engine, preset, settings))
+    named = starts(inputs, format_name, state)
     engines.check(named)
     stores = open_stores(load_settings(data_dir=data_dir))
     candidates = [candidate for _, candidate in named]
@@ -101,59 +96,6 @@ def _check_output(output: Path, overwrite: bool) -> None:
     check_target(output, overwrite)
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
-
-
-def _engine_settings(engine: str, preset: str, path: Path | None) -> dict[str, Any]:
-    """The preset with what the file changes, JSON-able. Raises UserError, one line with file and field."""
-    from pydantic import ValidationError
-
-    from mmace.errors import UserError, unknown_key_message
-    from mmace_flows.execution.explain import explain
-    from mmace_flows.execution.settings import read_yaml
-    from mmace_flows.labels.engine import settings_class
-
-    kind: Any = settings_class(engine)
-    if preset not in PRESETS:
-        raise UserError(unknown_key_message(preset, PRESETS, "--preset").replace("unknown setting", "unknown preset"))
-    changes: dict[str, Any] = {}
-    if path is not None:
-        if not path.is_file():
-            raise UserError(f"--settings {path}: no such file")
-        changes = read_yaml(path)
-        for key in changes:
-            if key not in kind.model_fields:
-                raise UserError(unknown_key_message(str(key), kind.model_fields, str(path)))
-    for given, other in (("kpoints", "kpoint_spacing"), ("kpoint_spacing", "kpoints")):
-        if changes.get(given) is not None:  # one replaces the other, which may stand in the preset
-            changes.setdefault(other, None)
-    try:
-        chosen = getattr(kind, preset)(**changes)
-    except ValidationError as error:
-        raise UserError(f"{path} {explain(kind, changes, error)}") from error
-    values: dict[str, Any] = chosen.model_dump(mode="json")
-    return values
-
-
-def _starts(inputs: list[Path], format_name: str | None, state: list[str] | None) -> list[tuple[str, Candidate]]:
-    """Every structure in every state asked for, with words that tell it from the others."""
-    from mmace.errors import UserError
-    from mmace_flows.labels.starting_states import in_state, state_names
-
-    states = state_names(words(state))
-    if state and not states:
-        raise UserError("--state: no state is given; write for example fm,afm,nm")
-    named = []
-    for path in inputs:
-        for number, candidate in enumerate(read_all([path], format_name)):
-            where = f"{path}: configuration {number}"
-            if not states:
-                named.append((where, candidate))
-            for one in states:
-                try:
-                    named.append((f"{where} {one}", in_state(candidate, one)))
-                except UserError as error:
-                    raise UserError(f"{where}: {error}") from error
-    return named
 
 
 def _write(output: Path, documents: list[LabelDocument], overwrite: bool) -> None:
@@ -251,6 +193,7 @@ class _Tally:
 
     def show(self, position: int, document: LabelDocument, computed: bool) -> None:
         """One label more."""
+        from mmace_flows.execution.progress import duration
         from mmace_flows.labels.labelling import summary_line
 
         self.fresh.append(computed)
@@ -258,14 +201,8 @@ class _Tally:
             self.seconds += document.wall_seconds or 0.0
         left = ""
         if self.computed and self.done < self.total:  # what was found says nothing about the time left
-            left = f", about {_duration(self.seconds / self.computed * (self.total - self.done))} left"
+            left = f", about {duration(self.seconds / self.computed * (self.total - self.done))} left"
         line = f"{self.done}/{self.total} {summary_line(document, computed)}"
         bar, task = self._bar
         bar.update(task, completed=self.done, description=left.removeprefix(", "))
         self.console.print(line + ("" if self.console.is_terminal else left), highlight=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -111,3 +111,19 @@ class RelaxMaker(EngineMaker):
             "group": candidate.group,
             "operation": "relax",
         }
+
+
+def label_maker(engine: str, **fields: Any) -> LabelMaker:
+    """The `LabelMaker` of an engine's name, with these fields. UserError for an unknown name."""
+    from mmace_flows.labels.engine import settings_class
+
+    kind = settings_class(engine)
+    if "settings" in fields:
+        fields["settings"] = kind.model_validate(fields["settings"])
+    if engine == "gpaw":
+        from mmace_flows.labels.gpaw_makers import GPAWLabelMaker
+
+        return GPAWLabelMaker(**fields)
+    from mmace_flows.labels.espresso_makers import EspressoLabelMaker
+
+    return EspressoLabelMaker(**fields)
