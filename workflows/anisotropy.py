@@ -47,7 +47,8 @@ class AnisotropySettings(BaseModel):
 
 def spin_orbit(cutoff: float, kpoints: tuple[int, int, int], width: float, directions: str) -> SpinOrbitSettings:
     """Settings of this study: one grid for both crystals, densities converged to 1e-5."""
-    dft = GPAWSettings(cutoff=cutoff, kpoints=kpoints, smearing_width=width, density_convergence=1e-5)
+    # a grid with Γ keeps the symmetry of the crystal whatever its size: even and odd grids converge as one
+    dft = GPAWSettings(cutoff=cutoff, kpoints=kpoints, gamma=True, smearing_width=width, density_convergence=1e-5)
     return SpinOrbitSettings(dft=dft, directions=directions)
 
 

@@ -85,8 +85,7 @@ def find_or_compute_spin_orbit(
     key = spin_orbit_key(structure, GPAWEngine.name, settings.model_dump(mode="json"))
     found = store.query_one({"spin_orbit_key": key})
     if found is not None:
-        known = {name: found[name] for name in SpinOrbitDocument.model_fields if name in found}
-        return SpinOrbitDocument.model_validate(known), False
+        return SpinOrbitDocument.from_store(found), False
     document = run_spin_orbit(structure, settings, folder, campaign, progress)
     store.update([document.model_dump(mode="json")], key="spin_orbit_key")
     return document, True

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jobflow import CURRENT_JOB, Flow, Job, Maker, Response, job
-from jobflow.core.job import store_inputs
+from jobflow import Flow, Job, Maker, Response, job
 
+from mmace_flows.execution.hand_on import hand_on
 from mmace_flows.learning.dataset import DataSet, DataSetSettings, build_dataset, read_labels
 from mmace_flows.learning.sampling import SamplingSettings, propose
 from mmace_flows.learning.selection import uncertainty_for
@@ -140,21 +140,8 @@ class ActiveLearningMaker(Maker):
         jobs = self.label_jobs(candidates, campaign)
         state["details"]["sampling"] = details
         rest = self.iteration(campaign, [one.output for one in jobs], [], state)
-        return Response(replace=Flow([*jobs, rest, _result(rest, number)], name=f"iteration {number}"))
-
-
-def _result(rest: Flow, number: int) -> Job:
-    """The job that puts the loop's last state in the place of the running job's output.
-
-    jobflow makes the same one for a replacement that has an output, but names it outside every stage.
-    """
-    running = CURRENT_JOB.job
-    result = store_inputs(rest.output)
-    result.set_uuid(running.uuid)
-    result.index = running.index + 1
-    result.metadata = running.metadata
-    result.name = f"next: result from iteration {number} on"
-    return result
+        result = hand_on(rest, f"next: result from iteration {number} on")
+        return Response(replace=Flow([*jobs, rest, result], name=f"iteration {number}"))
 
 
 def label_keys(outputs: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -33,6 +34,11 @@ class Document(BaseModel):
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """From `as_dict`, or from plain fields."""
         return cls.model_validate({key: value for key, value in data.items() if not key.startswith("@")})
+
+    @classmethod
+    def from_store(cls, stored: Mapping[str, Any]) -> Self:
+        """Without what a store adds (``_id``, ``last_updated``, …). Raises pydantic's ValidationError."""
+        return cls.model_validate({name: stored[name] for name in cls.model_fields if name in stored})
 
 
 class MagneticStructure(Document):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobflow import Job, Maker, job
+from jobflow import Job, Maker, OutputReference, job
 from pydantic import TypeAdapter
 
 from mmace_flows.schemas.structure import Candidate, Document, content_hash
@@ -36,12 +36,13 @@ class StructuresMaker(Maker):
     group: str = "train"
     iteration: int = 0
 
-    def make(self, parents: Sequence[Candidate] = (), campaign: str | None = None) -> Job:
+    def make(self, parents: Sequence[Candidate] | OutputReference = (), campaign: str | None = None) -> Job:
         """The job; its output is {"candidates": list of `Candidate` as dicts, "lines": what is worth telling}.
 
-        Without ``campaign`` the job tells nobody and keeps nothing but its output.
+        ``parents`` may be the ``output["candidates"]`` of another such job. Without ``campaign`` the job tells nobody
+        and keeps nothing but its output.
         """
-        made: Job = self.run(list(parents), campaign)
+        made: Job = self.run(parents if isinstance(parents, OutputReference) else list(parents), campaign)
         made.name = f"{self.stage}: {self.settings.operation}"  # type: ignore[attr-defined]
         return made
 
