@@ -21,6 +21,7 @@ app = typer.Typer(
 
 MODULES = (
     "atoms",
+    "build",
     "campaign",
     "converge",
     "data",
@@ -29,6 +30,7 @@ MODULES = (
     "learning_finetune",
     "model",
     "one_body",
+    "query",
     "report",
     "spin_orbit",
     "structures",

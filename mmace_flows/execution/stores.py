@@ -23,6 +23,31 @@ from mmace_flows.execution.processes import ProcessName, make_folder
 if TYPE_CHECKING:
     from mmace_flows.execution.settings import Settings
 
+
+def _anisotropy_indexes() -> list[list[tuple[str, int]]]:
+    """Indexes of the table that people ask.
+
+    Every order of rows ends with the row's key, so that pages never overlap. The indexes of the usual orders carry what
+    is usually filtered by as well: rows that do not match are passed over without being read.
+    """
+    narrow = [("ordering", 1), ("level", 1), ("space_group_number", 1), ("num_atoms", 1), ("energy_above_hull", 1)]
+    filtered = [*narrow, ("values.k1", 1), ("values.polarization", 1), ("values.hardness", 1), ("chemical_system", 1)]
+
+    def ordered(*fields: str) -> list[tuple[str, int]]:
+        start = [(field, 1) for field in (*fields, "entry_id")]
+        return start + [one for one in filtered if one not in start]
+
+    ways = ("values.k1", "values.strength_mev_per_atom", "values.polarization", "values.hardness", "energy_above_hull")
+    plain = ("values.anisotropy_field", "values.spread", "volume_per_atom", "formula", "space_group_number", "updated")
+    return [
+        [("entry_id", 1)],
+        *(ordered(way) for way in ways),
+        ordered("chemical_system", "values.k1"),
+        *([(field, 1), ("entry_id", 1)] for field in plain),
+        *([(field, 1)] for field in ("parent", "campaigns", "elements", "last_updated")),
+    ]
+
+
 # collection → indexes; the first one is unique
 INDEXES: dict[str, list[list[tuple[str, int]]]] = {
     "labels": [
@@ -34,17 +59,7 @@ INDEXES: dict[str, list[list[tuple[str, int]]]] = {
     ],
     "spin_orbit": [[("spin_orbit_key", 1)], [("parent", 1)], [("campaign", 1)], [("last_updated", 1)]],
     "predictions": [[("prediction_key", 1)], [("parent", 1)], [("campaign", 1)], [("model", 1)], [("last_updated", 1)]],
-    "anisotropy": [
-        [("entry_id", 1)],
-        [("values.k1", -1)],
-        [("values.strength_mev_per_atom", -1)],
-        [("elements", 1), ("values.k1", -1)],
-        [("ordering", 1), ("values.k1", -1)],
-        [("chemical_system", 1), ("values.k1", -1)],
-        [("parent", 1)],
-        [("campaigns", 1)],
-        [("last_updated", 1)],
-    ],
+    "anisotropy": _anisotropy_indexes(),
     "loop_states": [[("loop_id", 1)], [("campaign", 1), ("iteration", 1)]],
     "campaigns": [[("campaign", 1)], [("created", 1)]],
     "events": [[("event_id", 1)], [("campaign", 1), ("_id", 1)]],
@@ -234,7 +249,9 @@ class Stores:
 
     def _store(self, collection: str, key: str) -> MongoStore:
         store = ProjectStore(collection, key=key)
-        store.connect()
+        # this connection, which an option like --data-dir may have named, and not the one of the environment
+        database = self.connection.database
+        store.database, store._coll = database.name, database[collection]  # type: ignore[assignment]
         return store
 
 

@@ -6,6 +6,7 @@ from outside ever does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
 from annotated_types import Len
@@ -24,21 +25,19 @@ from mmace_flows.screening.query_words import (
 )
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 50, 1000  # rows of a page
-LAST_ROW = 1_000_000  # rows that pages may reach
+LAST_ROW = 10_000  # rows that pages may reach: the database passes over all before them
 LARGEST_LIST = 120  # words in one filter; there are 118 elements
 
-# what rows can be sorted by, and where it stands in a row; all numbers and short words
+# what rows can be sorted by, and where it stands in a row; each has an index (mmace_flows.execution.stores)
 SORTS: dict[str, str] = {
     "k1": "values.k1",
-    "k2": "values.k2",
     "strength": "values.strength_mev_per_atom",
     "ms": "values.polarization",
     "hardness": "values.hardness",
     "field": "values.anisotropy_field",
     "ehull": "energy_above_hull",
-    "magnetization": "magnetization",
+    "spread": "values.spread",
     "volume": "volume_per_atom",
-    "atoms": "num_atoms",
     "formula": "formula",
     "space-group": "space_group_number",
     "updated": "updated",
@@ -134,6 +133,12 @@ class AnisotropyQuery(BaseModel):
             if (value := getattr(self, name)) is not None:
                 found.setdefault(field, {})[operator] = value
         return found
+
+    def allows(self, elements: Sequence[str]) -> bool:
+        """Whether a crystal of these elements passes the filters by element."""
+        there = set(elements)
+        some = not self.any_of or there.intersection(self.any_of)
+        return there.issuperset(self.elements) and bool(some) and there.isdisjoint(self.exclude)
 
     def order(self) -> list[tuple[str, int]]:
         """Fields and directions to sort by; the row's key last, so that pages never overlap."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bson import MinKey
 from pydantic import BaseModel, Field
 
 from mmace_flows.schemas.anisotropy_entry import AnisotropyEntry
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 COUNTED = 10_000  # matches are counted up to here; nobody turns more pages, and counting costs time
 SECONDS = 10.0  # after which the server gives a question up
 MOST_POINTS = 3000
+MERGED = 150  # chemical systems whose rows the server merges in order; above 200 it would sort them instead
 
 # field of a row → where it stands in an entry, and whether a column of the short table shows it
 ROW_FIELDS: dict[str, str] = {
@@ -85,16 +88,40 @@ class Page(BaseModel):
 
 def find_page(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> Page:
     """One page of rows."""
-    found = _find(collection, query, list(ROW_FIELDS.values())).skip(query.skip).limit(query.limit)
+    found = find(collection, query, list(ROW_FIELDS.values())).skip(query.skip).limit(query.limit)
     rows = [Row(**{name: _reach(one, path) for name, path in ROW_FIELDS.items()}) for one in found]
     total = count(collection, query)
     exact = total <= COUNTED
     return Page(total=min(total, COUNTED), total_is_exact=exact, page=query.page, limit=query.limit, rows=rows)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a question is put to the database."""
+
+    criteria: dict[str, Any]
+    order: list[tuple[str, int]]
+    hint: list[tuple[str, int]] | None  # index to use; None: the server chooses
+
+
+def plan(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> Plan:
+    """Filters by elements become lists of chemical systems, which indexes can be asked for without reading rows."""
+    criteria, order = query.criteria(), query.order()
+    elements = criteria.pop("elements", None)
+    if criteria or elements:
+        # true of every row; but an index is only asked about its later fields when its first one is asked for
+        criteria[order[0][0]] = {"$gte": MinKey(), **criteria.get(order[0][0], {})}
+    if elements is None:
+        return Plan(criteria, order, None)
+    systems = [system for system in collection.distinct("chemical_system") if query.allows(system.split("-"))]
+    criteria["chemical_system"] = {"$in": systems}
+    few = len(systems) <= MERGED and order[0][0] == "values.k1" and not query.formula
+    return Plan(criteria, order, _index("chemical_system", "values.k1") if few else None)
+
+
 def count(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> int:
     """Rows that match; one more than COUNTED stands for any number above it."""
-    criteria = query.criteria()
+    criteria = plan(collection, query).criteria
     if not criteria:
         return min(collection.estimated_document_count(), COUNTED + 1)
     return collection.count_documents(criteria, limit=COUNTED + 1, maxTimeMS=int(1000 * SECONDS))
@@ -102,7 +129,7 @@ def count(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> int
 
 def find_points(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> list[dict[str, Any]]:
     """The first rows of the question, up to MOST_POINTS, with what a picture of K1 against μ0 Ms needs."""
-    found = _find(collection, query, [ROW_FIELDS[name] for name in POINT_FIELDS]).limit(MOST_POINTS)
+    found = find(collection, query, [ROW_FIELDS[name] for name in POINT_FIELDS]).limit(MOST_POINTS)
     return [{name: _reach(one, ROW_FIELDS[name]) for name in POINT_FIELDS} for one in found]
 
 
@@ -110,7 +137,7 @@ def find_entries(
     collection: Collection[dict[str, Any]], query: AnisotropyQuery, everything: bool = False
 ) -> Iterator[AnisotropyEntry]:
     """Whole entries in order: those of the page, or with ``everything`` all that match."""
-    found = _find(collection, query, None)
+    found = find(collection, query, None)
     if not everything:
         found = found.skip(query.skip).limit(query.limit)
     for one in found:
@@ -134,9 +161,19 @@ def row_of(entry: AnisotropyEntry) -> Row:
     return Row(**{name: _reach(stored, path) for name, path in ROW_FIELDS.items()})
 
 
-def _find(collection: Collection[dict[str, Any]], query: AnisotropyQuery, fields: list[str] | None) -> Any:
+def find(collection: Collection[dict[str, Any]], query: AnisotropyQuery, fields: list[str] | None = None) -> Any:
+    """The cursor of everything that matches, in order; ``fields`` of entries, or all of them."""
     projection = None if fields is None else {"_id": 0, **dict.fromkeys(fields, 1)}
-    return collection.find(query.criteria(), projection).sort(query.order()).max_time_ms(int(1000 * SECONDS))
+    asked = plan(collection, query)
+    found = collection.find(asked.criteria, projection).sort(asked.order).max_time_ms(int(1000 * SECONDS))
+    return found if asked.hint is None else found.hint(asked.hint)
+
+
+def _index(*fields: str) -> list[tuple[str, int]]:
+    """The index of the table that begins with these fields."""
+    from mmace_flows.execution.stores import INDEXES
+
+    return next(one for one in INDEXES["anisotropy"] if tuple(field for field, _ in one[: len(fields)]) == fields)
 
 
 def _reach(document: dict[str, Any], path: str) -> Any:

@@ -1,0 +1,69 @@
+"""What a screening campaign computes next, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from mmace_flows.schemas.screening import Quantity, Ranked
+from mmace_flows.schemas.structure import Document, content_hash
+
+Decision = tuple[Literal["continue", "stop"], str]
+
+
+class ScreeningRule(Document):
+    """What is ranked, how many DFT runs a round may have, and when the ranking counts as stable."""
+
+    quantity: Quantity = Field(default="k1", description="what is ranked, largest first")
+    top: int = Field(default=10, ge=1, description="rows of the table that have to be stable")
+    initial: int = Field(default=12, ge=2, description="orderings that DFT computes before the first model")
+    held_out: int = Field(default=4, ge=0, description="crystals that DFT computes and no model is trained on")
+    best: int = Field(default=4, ge=0, description="orderings per round for DFT: those ranked first")
+    uncertain: int = Field(default=2, ge=0, description="orderings per round for DFT: those with the largest spread")
+    stable: float = Field(default=0.9, ge=0.0, le=1.0, description="share of the top that must stay for the end")
+    min_rounds: int = Field(default=2, ge=1, description="rounds made whatever the ranking")
+    max_rounds: int = Field(default=4, ge=1, description="rounds at most")
+    max_runs: int = Field(default=200, ge=2, description="DFT runs at most: the budget")
+    seed: int = Field(default=0, ge=0, description="of the choice of the first and of the held-out crystals")
+
+    def decide(self, number: int, overlap: float | None, runs: int, left: int) -> Decision:
+        """Go on or stop after round ``number``.
+
+        Parameters: ``overlap`` share of the top that stayed; ``runs`` DFT runs so far; ``left`` prospects that DFT has
+        not computed.
+        """
+        if left == 0:
+            return "stop", "DFT has computed every ordering"
+        if runs >= self.max_runs:
+            return "stop", f"the budget of {self.max_runs} DFT runs is spent"
+        if self.best + self.uncertain == 0:
+            return "stop", "no DFT runs per round are asked for"
+        if number < self.min_rounds:
+            return "continue", f"round {number} of at least {self.min_rounds}"
+        if overlap is not None and overlap >= self.stable:
+            return "stop", f"{100 * overlap:.0f} % of the top {self.top} stayed: the ranking is stable"
+        if number >= self.max_rounds:
+            stayed = "" if overlap is None else f"; {100 * overlap:.0f} % of the top {self.top} stayed"
+            return "stop", f"last of {self.max_rounds} rounds{stayed}"
+        return "continue", f"{100 * (overlap or 0.0):.0f} % of the top {self.top} stayed"
+
+    def choose(self, ranking: Sequence[Ranked], runs: int) -> list[str]:
+        """Prospect ids for DFT, within the budget: the best that it has not computed, then the most uncertain ones."""
+        allowed = max(0, min(self.best + self.uncertain, self.max_runs - runs))
+        rows = [row for row in ranking if row.computed is None and not row.held_out and row.predicted is not None]
+        best = sorted(rows, key=lambda row: -(row.predicted or 0.0))[: min(self.best, allowed)]
+        taken = {row.prospect_id for row in best}
+        rest = sorted((row for row in rows if row.prospect_id not in taken), key=lambda row: -(row.spread or 0.0))
+        return [row.prospect_id for row in [*best, *rest[: allowed - len(best)]]]
+
+
+def split_crystals(parents: Sequence[str], rule: ScreeningRule) -> tuple[list[str], list[str]]:
+    """Crystals (each once) that are held out, and the others in the order in which DFT takes them first.
+
+    By a hash with the seed: the same crystal goes the same way, whatever else is in the list.
+    """
+    crystals = sorted(dict.fromkeys(parents), key=lambda parent: content_hash(["screening", rule.seed, parent]))
+    held = min(rule.held_out, max(0, len(crystals) - 2))
+    return crystals[:held], crystals[held:]
