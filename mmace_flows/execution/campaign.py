@@ -187,12 +187,12 @@ def _refuse_other_machine(stores: Stores, name: str) -> None:
     if other.host == here.host or stores.connection.embedded is not None:
         alive = other.alive()
     else:
-        alive = datetime.now(UTC) - datetime.fromisoformat(runner["seen"]) < SIGN_OF_LIFE
+        alive = stores.now() - datetime.fromisoformat(runner["seen"]) < SIGN_OF_LIFE
     if alive:
         raise UserError(f"campaign '{name}' is being run by process {other.pid} on {other.host}; stop that first")
 
 
 def sign_of_life(stores: Stores, name: str) -> None:
     """Say in the campaign document that this process runs it. To be called every few seconds."""
-    seen = datetime.now(UTC).isoformat(timespec="seconds")
+    seen = stores.now().isoformat(timespec="seconds")
     update_campaign(stores, name, **{"details.runner": {"process": str(ProcessName.this()), "seen": seen}})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError
@@ -15,6 +17,13 @@ from mmace_flows.execution.settings import Settings, load_settings
 if TYPE_CHECKING:
     from pymongo import MongoClient
     from pymongo.database import Database
+
+# a server that is silent for longer is given up, and looked for again by those who are patient (`backoff`)
+SILENT_MS: dict[str, Any] = {"serverSelectionTimeoutMS": 15_000, "connectTimeoutMS": 15_000, "socketTimeoutMS": 120_000}
+
+
+class Unreachable(UserError):
+    """The server does not answer: now, but perhaps later."""
 
 
 @dataclass
@@ -27,6 +36,13 @@ class Connection:
     arguments: dict[str, Any]  # of MongoClient, with the password: never to be logged or stored
     embedded: EmbeddedDatabase | None  # None for a user's own server
     pid: int
+    where: str  # the server's name in messages
+    server_clock: tuple[datetime, float]  # the server's time, UTC, and time.monotonic() of this process at that moment
+
+    def server_time(self) -> datetime:
+        """Time by the server's clock, UTC, without asking it again."""
+        then, at = self.server_clock
+        return then + timedelta(seconds=time.monotonic() - at)
 
     def close(self) -> None:
         """Close the client and leave the embedded server."""
@@ -90,14 +106,14 @@ def _open_client(
 
     try:
         # journal: what has been acknowledged survives `kill -9` of the server
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            **arguments, journal=True, serverSelectionTimeoutMS=15000, appname="mmace"
-        )
+        client: MongoClient[dict[str, Any]] = MongoClient(**arguments, journal=True, appname="mmace", **SILENT_MS)
+        hello, at = client.admin.command("hello"), time.monotonic()
         client[name].command("dbStats")
     except OperationFailure as error:
         raise UserError(f"{where} refuses user '{arguments.get('username')}'; check user, password, rights") from error
     except ConfigurationError as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
     except PyMongoError as error:
-        raise UserError(f"{where} does not answer; check host, port and that it runs") from error
-    return Connection(settings, client, client[name], arguments, embedded, os.getpid())
+        raise Unreachable(f"{where} does not answer; check host, port and that it runs") from error
+    clock = (hello["localTime"].replace(tzinfo=UTC), at)
+    return Connection(settings, client, client[name], arguments, embedded, os.getpid(), where, clock)

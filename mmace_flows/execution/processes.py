@@ -129,6 +129,11 @@ def make_folder(path: Path, mend: str = "choose another with --data-dir") -> Pat
 
 
 def write_file(path: Path, text: str, mode: int = 0o644) -> None:
+    """As `write_bytes`, for text."""
+    write_bytes(path, text.encode(), mode)
+
+
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write the whole file or nothing: to a temporary name in the same folder, then rename.
 
     ``mode`` holds from the first byte on. Raises UserError when the disk is full.
@@ -136,8 +141,8 @@ def write_file(path: Path, text: str, mode: int = 0o644) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(file, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(file, "wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

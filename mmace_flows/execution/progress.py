@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mmace_flows.execution import queue
@@ -73,7 +73,7 @@ class ProgressReader:
         self.stores, self.campaign, self.estimate, self.workers = stores, campaign, estimate, workers
         self._runtimes: dict[int, float] = {}
         self._seen: set[Any] | None = None
-        self._looked = datetime.now(UTC)
+        self._looked = stores.now()
 
     def read(self) -> Progress:
         """Where it stands now."""
@@ -93,7 +93,7 @@ class ProgressReader:
 
         # identifiers that several processes make within seconds are not in order: look back, skip what is seen
         since = ObjectId.from_datetime(self._looked - LOOK_BACK)
-        looked = datetime.now(UTC)
+        looked = self.stores.now()
         query = {"campaign": self.campaign, "_id": {"$gte": since}}
         events = list(self.stores.events._collection.find(query).sort("_id", 1))
         first, new = self._seen is None, [event for event in events if event["_id"] not in (self._seen or ())]

@@ -85,6 +85,9 @@ def failure_message(stores: Stores, firework: int) -> str:
     )
     data: dict[str, Any] = ((launch or {}).get("action") or {}).get("stored_data") or {}
     trace = (data.get("_exception") or {}).get("_stacktrace") or ""
+    if launch is None:  # it could not even be read
+        document = stores.launchpad.fireworks.find_one({"fw_id": firework}, {"spec._exception_details": 1}) or {}
+        trace = (document.get("spec", {}).get("_exception_details") or {}).get("_stacktrace") or ""
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     return lines[-1] if lines else "its process ended without a message (out of memory?)"
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from mmace.errors import UserError, unknown_key_message
 from mmace_flows.execution.explain import explain
+from mmace_flows.execution.trust import trust_folder
 
 if TYPE_CHECKING:
     from jobflow import Flow
@@ -91,6 +92,7 @@ def load_recipe(path: Path) -> Recipe:
         known = sorted(str(found) for found in folder.glob("*.py")) if folder.is_dir() else []
         raise UserError(f"{path}: no such recipe; " + (f"known: {', '.join(known)}" if known else "give a .py file"))
     path = path.resolve()
+    trust_folder(path.parent)
     name = path.stem
     if path.suffix != ".py" or not name.isidentifier():
         raise UserError(f"{path}: a recipe is a .py file whose name is a Python name, like feni.py")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 30  # how often a worker says that it lives; `worker` sets it
 LOST_SECONDS = 10 * HEARTBEAT_SECONDS  # silence after which a worker of another machine counts as dead
 LOCK_SECONDS = 20.0  # a living process holds a workflow's lock for milliseconds
+TURN_SECONDS = 120.0  # after which a process that mends is taken for dead
 CHECKOUT = timedelta(seconds=30)  # a living worker needs far less from reserving a job to running it
 
 
@@ -40,13 +41,16 @@ class Recovered:
 def launch_is_alive(stores: Stores, launch: dict[str, Any], here: ProcessName) -> bool:
     """Whether the worker that runs this launch lives: by its process on this host, by its heartbeat on others."""
     worker = ProcessName.parse((launch.get("fworker") or {}).get("name") or "")
+    if worker == here:
+        return False  # whoever asks is between two jobs: what stands under its name was cut off
     # users of the embedded server all run on this machine, even if it had another name when they started
     if worker is not None and (worker.host == here.host or stores.connection.embedded is not None):
         return worker.alive()
     running = [entry for entry in launch.get("state_history", []) if entry.get("state") == "RUNNING"]
     if not running:
         return False
-    return _age(running[-1].get("updated_on") or running[-1]["created_on"]) < timedelta(seconds=LOST_SECONDS)
+    seen = _moment(running[-1].get("updated_on") or running[-1]["created_on"])
+    return stores.now() - seen < timedelta(seconds=LOST_SECONDS)
 
 
 def recover(
@@ -57,6 +61,37 @@ def recover(
     ``others_live``: living workers may be writing to this workflow right now. ``give_up``: asked for each interrupted
     firework; those for which it says True are noted as failed instead (a job that kills its worker each time).
     """
+    end = time.monotonic() + TURN_SECONDS
+    while not _take_turn(stores, campaign):  # another process is at it; afterwards there may be less to do
+        if time.monotonic() > end:
+            return Recovered(undecided=True)
+        time.sleep(0.1)
+    try:
+        return _recover(stores, campaign, others_live, give_up)
+    finally:
+        stores.campaigns._collection.update_one({"campaign": campaign}, {"$unset": {"recovering": True}})
+
+
+def _take_turn(stores: Stores, campaign: str) -> bool:
+    """Whether this process may mend the campaign now: one at a time may, or two would put the same job back twice."""
+    campaigns, here = stores.campaigns._collection, ProcessName.this()
+    document = campaigns.find_one({"campaign": campaign}, {"recovering": 1})
+    if document is None:
+        return True  # a flow that was submitted by hand
+    other = document.get("recovering")
+    if other is not None:
+        process = ProcessName.parse(other["process"])
+        near = process is not None and (process.host == here.host or stores.connection.embedded is not None)
+        lives = process.alive() if process is not None and near else stores.now() < _moment(other["until"])
+        if lives and process != here:
+            return False
+    until = stores.now() + timedelta(seconds=TURN_SECONDS)
+    turn = {"process": str(here), "until": until.isoformat()}
+    taken = campaigns.update_one({"campaign": campaign, "recovering": other}, {"$set": {"recovering": turn}})
+    return taken.matched_count == 1
+
+
+def _recover(stores: Stores, campaign: str, others_live: bool, give_up: Callable[[int], bool]) -> Recovered:
     launchpad = stores.launchpad
     here = ProcessName.this()
 
@@ -171,14 +206,23 @@ def _true_state(firework: dict[str, Any], own: list[dict[str, Any]], known: str,
         return "INTERRUPTED"
     if "FIZZLED" in states:
         return "FIZZLED" if known == "FIZZLED" else "APPLY"
-    if firework["state"] == "RESERVED" and others_live and _age(firework["updated_on"]) < CHECKOUT:
+    if firework["state"] == "RESERVED" and others_live and _reserved_for(firework) < CHECKOUT.total_seconds():
         return "RESERVED"  # a living worker is just taking it
     if known in ("RUNNING", "RESERVED"):
         return "INTERRUPTED"
     return known
 
 
-def _age(moment: str | datetime) -> timedelta:
-    """Time since a moment as FireWorks writes it: text or date, UTC."""
+_reservations: dict[tuple[int, Any], float] = {}  # (firework, its last change) → when this process first saw it
+
+
+def _reserved_for(firework: dict[str, Any]) -> float:
+    """Seconds for which this process has seen a firework reserved: clocks of other machines do not come into it."""
+    key = (firework["fw_id"], str(firework["updated_on"]))
+    return time.monotonic() - _reservations.setdefault(key, time.monotonic())
+
+
+def _moment(moment: str | datetime) -> datetime:
+    """A moment as FireWorks writes it, text or date, in UTC."""
     when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return datetime.now(UTC) - (when if when.tzinfo else when.replace(tzinfo=UTC))
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

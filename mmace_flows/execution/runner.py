@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from mmace.errors import UserError
 from mmace_flows.execution import queue
+from mmace_flows.execution.backoff import be_patient, impatient, unreachable
 from mmace_flows.execution.campaign import sign_of_life
+from mmace_flows.execution.delivery import deliver
 from mmace_flows.execution.display import Display, event_line
 from mmace_flows.execution.progress import Progress, ProgressReader, duration
 from mmace_flows.execution.queue import DONE, FAILED, SKIPPED, UNFINISHED
@@ -50,6 +52,7 @@ class Runner:
     def prepare(self) -> None:
         """Mend what an interrupted run left, and give failed jobs one more try."""
         self.workers.end_leftovers()
+        deliver(self.stores, self.display.line)
         found = recover(self.stores, self.name)
         # those that Ctrl-C put back are in the queue already, before failed ones join them there
         interrupted = {*found.rerun, *queue.interrupted(self.stores, self.name)}
@@ -64,31 +67,65 @@ class Runner:
             self.display.line(f"{job.name}: failed before, tried once more")
 
     def run(self) -> Progress:
-        """Until no job is left that could run; returns where the campaign then stands. Raises UserError."""
+        """Until no job is left that could run; returns where the campaign then stands. Raises UserError.
+
+        Waits for a database that is gone, as the workers do.
+        """
+        patience = be_patient(self.stores.connection, self.display.line)
+        outage: Exception | None = None
         try:
             while True:
-                progress = self.reader.read()
-                self._announce(progress)
-                self.display.show(progress)
-                self._look_after_workers()
-                if progress.count(UNFINISHED):
-                    self.workers.fill()
-                elif self.workers.alive == 0:
-                    # states may have been read while a job's end was being written: look again, at rest
-                    recover(self.stores, self.name)
-                    progress = self.reader.read()
-                    self._announce(progress)
-                    self.display.show(progress)
-                    if not progress.count(UNFINISHED):
-                        return progress
-                self._periodic()
+                try:
+                    if outage is not None:
+                        patience.wait(outage)
+                        outage = None
+                        self._after_outage()
+                    progress = self._look()
+                except Exception as error:
+                    if not unreachable(error):
+                        raise
+                    outage = error
+                    continue
+                if progress is not None:
+                    return progress
                 time.sleep(LOOK_SECONDS)
         finally:
+            impatient()
             self.workers.stop()
+
+    def _look(self) -> Progress | None:
+        """One look at queue and workers; the final state if nothing is left to do."""
+        progress = self.reader.read()
+        self._announce(progress)
+        self.display.show(progress)
+        self._look_after_workers()
+        if progress.count(UNFINISHED):
+            self.workers.fill()
+        elif self.workers.alive == 0:
+            # states may have been read while a job's end was being written: look again, at rest
+            recover(self.stores, self.name)
+            progress = self.reader.read()
+            self._announce(progress)
+            self.display.show(progress)
+            if not progress.count(UNFINISHED):
+                return progress
+        self._periodic()
+        return None
+
+    def _after_outage(self) -> None:
+        """Store what waited on disk, put back what was cut off, and look once more when workers had time to go on."""
+        deliver(self.stores, self.display.line)
+        self._recover()
+        self._next_recovery = time.monotonic() + CHECKOUT.total_seconds()
 
     def interrupted(self) -> None:
         """After the workers were stopped in the middle of their jobs: put those back into the queue."""
-        recover(self.stores, self.name)
+        try:
+            recover(self.stores, self.name)
+        except Exception as error:
+            if not unreachable(error):
+                raise
+            self.display.line("the database does not answer: `mmace resume` will put interrupted jobs back")
 
     def _announce(self, progress: Progress) -> None:
         """A line for each job that ended and each event since the last look."""
@@ -107,6 +144,7 @@ class Runner:
             if job.state in FAILED:
                 self.display.line(f"{job.name}: failed: {queue.failure_message(self.stores, job.firework)}", "bold red")
                 continue
+            self._bad_starts = 0
             total = sum(stage.total for stage in progress.stages)
             line = result or f"{job.name}: done in {duration(self.reader.runtime(job.firework))}"
             self.display.line(f"{line}  ({finished}/{total})")

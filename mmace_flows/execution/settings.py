@@ -50,6 +50,10 @@ class Settings(BaseSettings):
         default="pw.x", description="how pw.x is run, for example 'mpirun -n 2 pw.x'; no shell reads it"
     )
 
+    trusted_packages: str = Field(
+        default="", description="further Python packages whose jobs may run, like 'mylab,atomate2'"
+    )
+
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)  # field → where its value was given
 
     def source(self, field: str) -> str:

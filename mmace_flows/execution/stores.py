@@ -6,19 +6,23 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gridfs
-from fireworks import LaunchPad
 from jobflow import JobStore
-from maggma.stores import GridFSStore, MongoStore
+from maggma.stores import MongoStore
+from pymongo.errors import OperationFailure
 
 from mmace.errors import UserError
-from mmace_flows.execution.connection import Connection, connect
+from mmace_flows.execution import backoff, safe_loading
+from mmace_flows.execution.connection import SILENT_MS, Connection, connect
+from mmace_flows.execution.launchpad import ProjectLaunchPad
 from mmace_flows.execution.processes import ProcessName, make_folder
+from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectStore, server_id
+from mmace_flows.execution.trust import trust_packages
 
 if TYPE_CHECKING:
     from mmace_flows.execution.settings import Settings
@@ -66,43 +70,7 @@ INDEXES: dict[str, list[list[tuple[str, int]]]] = {
     "jobs": [[("uuid", 1), ("index", 1)], [("metadata.campaign", 1), ("name", 1)]],
 }
 
-
-class ProjectStore(MongoStore):
-    """A MongoStore in this project's database.
-
-    It finds the server by this machine's settings, so its serialised form holds no address and no credentials and
-    means the same on every machine.
-    """
-
-    def __init__(self, collection_name: str, key: str = "_id", **kwargs: Any) -> None:
-        super().__init__(database="", collection_name=collection_name, key=key, **kwargs)
-
-    def connect(self, force_reset: bool = False) -> None:
-        """Connect to the database of MMACE_DATA_DIR / MMACE_DATABASE."""
-        if self._coll is None or force_reset:
-            database = connect().database
-            self.database = database.name
-            self._coll = database[self.collection_name]  # type: ignore[assignment]
-
-
-class ProjectGridFSStore(GridFSStore):
-    """A GridFSStore in this project's database; as `ProjectStore`, without credentials of its own."""
-
-    def __init__(self, collection_name: str, key: str = "_id", **kwargs: Any) -> None:
-        super().__init__(database="", collection_name=collection_name, key=key, **kwargs)
-
-    def connect(self, force_reset: bool = False) -> None:
-        """Connect to the database of MMACE_DATA_DIR / MMACE_DATABASE."""
-        if self._coll is None or force_reset:
-            database = connect().database
-            self.database = database.name
-            self._coll = gridfs.GridFS(database, self.collection_name)
-            self._files_collection = database[f"{self.collection_name}.files"]
-            self._chunks_collection = database[f"{self.collection_name}.chunks"]
-            files = MongoStore.from_collection(self._files_collection)
-            files.last_updated_field = f"metadata.{self.last_updated_field}"
-            files.key = self.key
-            self._fs = files
+UNAUTHORIZED = 13  # MongoDB's code
 
 
 @dataclass
@@ -132,6 +100,16 @@ class Stores:
         return self._store("anisotropy", "entry_id")
 
     @cached_property
+    def prospects(self) -> MongoStore:
+        """Prospects of screening campaigns, key ``prospect_id``."""
+        return self._store("prospects", "prospect_id")
+
+    @cached_property
+    def screening_states(self) -> MongoStore:
+        """ScreeningStates, key ``screening_id`` = campaign/round."""
+        return self._store("screening_states", "screening_id")
+
+    @cached_property
     def loop_states(self) -> MongoStore:
         """LoopStates, key ``loop_id`` = campaign/iteration."""
         return self._store("loop_states", "loop_id")
@@ -156,13 +134,28 @@ class Stores:
         store.connect()
         return store
 
+    @property
+    def arrays(self) -> ProjectGridFSStore:
+        """Fields that jobs save as ``data``, in GridFS, key ``blob_uuid``."""
+        store: Any = self.jobs.additional_stores["data"]  # type: ignore[has-type]
+        assert isinstance(store, ProjectGridFSStore)
+        return store
+
+    def named(self, collection: str) -> MongoStore:
+        """The store of a collection of `INDEXES`. Raises KeyError."""
+        return self._store(collection, INDEXES[collection][0][0][0])
+
+    def now(self) -> datetime:
+        """Time by the server's clock, UTC: machines of one campaign may disagree about theirs."""
+        return self.connection.server_time()
+
     @cached_property
-    def launchpad(self) -> LaunchPad:
+    def launchpad(self) -> ProjectLaunchPad:
         """The FireWorks queue. Its copy of the password is dropped, so that nothing can write it anywhere."""
         arguments = dict(self.connection.arguments)
         host, port = arguments.pop("host"), arguments.pop("port")
         username, password = arguments.pop("username", None), arguments.pop("password", None)
-        launchpad = LaunchPad(
+        launchpad = ProjectLaunchPad(
             host=host,
             port=port,
             name=self.connection.database.name,
@@ -170,9 +163,10 @@ class Stores:
             password=password,
             authsource=arguments.pop("authSource", None),
             strm_lvl="WARNING",
-            mongoclient_kwargs={**arguments, "journal": True, "serverSelectionTimeoutMS": 15000},
+            mongoclient_kwargs={**arguments, "journal": True, **SILENT_MS},
         )
         launchpad.password = None
+        launchpad.stores = self
         return launchpad
 
     def save_model(self, data: bytes, metadata: Mapping[str, Any] | None = None) -> str:
@@ -183,38 +177,40 @@ class Stores:
         digest = hashlib.sha256(data).hexdigest()
         details = dict(metadata or {})
         key = str(details.get("model_hash") or digest[:32])
-        if not self._models.exists(filename=key):
-            # GridFS writes the file's entry after its content, so an interrupted upload is never found
-            self._models.put(data, filename=key, metadata={**details, "model_hash": key, "sha256": digest})
+
+        def put() -> None:
+            if not self._models.exists(filename=key):
+                # GridFS writes the file's entry after its content, so an interrupted upload is never found
+                self._models.put(data, filename=key, metadata={**details, "model_hash": key, "sha256": digest})
+
+        backoff.writing(put, lambda: {"kind": "model", "data": data, "metadata": {**details, "model_hash": key}})
         return key
 
     def load_model(self, model_hash: str) -> bytes:
         """Bytes of a model file. Raises UserError if there is none, or if it is damaged."""
-        found = self._models.find_one({"filename": model_hash})
+        found = backoff.reading(lambda: self._models.find_one({"filename": model_hash}))
         if found is None:
             raise UserError(f"no model {model_hash!r} in the database; `mmace status` lists campaigns")
-        data = found.read()
+        data = backoff.reading(lambda: self._models.get(found._id).read())
         if hashlib.sha256(data).hexdigest() != (found.metadata or {}).get("sha256"):
             raise UserError(f"model {model_hash} in the database is damaged: its SHA-256 does not match")
         return data
 
     def event(self, campaign: str, stage: str, message: str, **data: Any) -> None:
         """One line for the live display and the log; ``data`` must be JSON-able."""
-        from bson import ObjectId
-
-        identifier = ObjectId()
-        self.events._collection.insert_one(
-            {
-                "_id": identifier,
-                "event_id": str(identifier),
-                "campaign": campaign,
-                "stage": stage,
-                "message": " ".join(message.split()),
-                "data": data,
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                "process": str(ProcessName.this()),
-            }
-        )
+        now = self.now()
+        identifier = server_id(now.timestamp())
+        event = {
+            "_id": identifier,
+            "event_id": str(identifier),
+            "campaign": campaign,
+            "stage": stage,
+            "message": " ".join(message.split()),
+            "data": data,
+            "time": now.isoformat(timespec="seconds"),
+            "process": str(ProcessName.this()),
+        }
+        self.events.update(event, key="event_id")
 
     def campaign_folder(self, campaign: str) -> Path:
         """Folder of this machine for logs, report and scratch of a campaign."""
@@ -229,7 +225,14 @@ class Stores:
         return make_folder(self.campaign_folder(campaign) / "scratch" / safe)
 
     def ensure_indexes(self) -> None:
-        """Declare indexes and the counters of the queue; does nothing where they exist."""
+        """Declare indexes and the counters of the queue; does nothing where they exist, or if one may only read."""
+        try:
+            self._ensure_indexes()
+        except OperationFailure as error:
+            if error.code != UNAUTHORIZED:
+                raise
+
+    def _ensure_indexes(self) -> None:
         for collection, indexes in INDEXES.items():
             for position, index in enumerate(indexes):
                 self.connection.database[collection].create_index(index, unique=position == 0)
@@ -266,6 +269,8 @@ def open_stores(settings: Settings | None = None) -> Stores:
     connection = connect(settings)
     key = (os.getpid(), id(connection))
     if key not in _stores:
+        trust_packages(connection.settings.trusted_packages)
+        safe_loading.install()
         _stores[key] = Stores(connection)
         _stores[key].ensure_indexes()
     return _stores[key]

@@ -19,6 +19,7 @@ from mmace.errors import UserError
 from mmace_flows.execution.needs import Offer, open_campaigns, waiting
 from mmace_flows.execution.processes import ProcessName, make_folder
 from mmace_flows.execution.recovery import HEARTBEAT_SECONDS
+from mmace_flows.execution.trust import trust_folder
 
 POLL_SECONDS = 0.5
 PARENT_SECONDS = 0.5
@@ -37,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--until", type=float, help="seconds since 1970: start nothing that cannot finish before")
     parser.add_argument("--idle", type=float, default=IDLE_SECONDS, help="seconds without a job before it ends")
     options = parser.parse_args(arguments)
-    sys.path.extend(options.recipe_dir)
+    for folder in options.recipe_dir:
+        sys.path.append(folder)
+        trust_folder(Path(folder))
     if options.parent is not None:
         _die_with(options.parent)
     try:
@@ -61,12 +64,12 @@ def work(campaign: str | None = None, offer: Offer = Offer(), idle_seconds: floa
     import fireworks.core.rocket
     import jobflow
     from fireworks import FWorker
-    from fireworks.core.rocket_launcher import launch_rocket
 
+    from mmace_flows.execution.backoff import reading
+    from mmace_flows.execution.one_job import open_patiently, run_one
     from mmace_flows.execution.queue import UNFINISHED
-    from mmace_flows.execution.stores import open_stores
 
-    stores = open_stores()
+    stores = open_patiently()
     jobflow.SETTINGS.JOB_STORE = stores.jobs  # in this process only: nothing of it goes into the queue
     fireworks.core.rocket.PING_TIME_SECS = HEARTBEAT_SECONDS  # FireWorks' own setting is an hour
     fireworks.core.rocket.PRINT_FW_JSON = False
@@ -76,9 +79,9 @@ def work(campaign: str | None = None, offer: Offer = Offer(), idle_seconds: floa
     number, idle_since = 0, time.monotonic()
     try:
         while time.monotonic() - idle_since < idle_seconds:
-            campaigns = open_campaigns(stores, campaign)
-            if not waiting(stores, campaigns, ["READY"], offer):
-                if campaign is not None and waiting(stores, campaigns, sorted(UNFINISHED)):
+            campaigns = reading(lambda: open_campaigns(stores, campaign))
+            if not reading(lambda: waiting(stores, campaigns, ["READY"], offer)):  # noqa: B023
+                if campaign is not None and reading(lambda: waiting(stores, campaigns, sorted(UNFINISHED))):  # noqa: B023
                     idle_since = time.monotonic()
                 time.sleep(POLL_SECONDS)
                 continue
@@ -86,9 +89,8 @@ def work(campaign: str | None = None, offer: Offer = Offer(), idle_seconds: floa
             launch_folder = make_folder(folder / str(number))
             os.chdir(launch_folder)  # engines write into the current folder: a fresh one for each job
             worker = FWorker(name=name, query={"spec.campaign": {"$in": campaigns}, **offer.query()})
-            if launch_rocket(stores.launchpad, worker, strm_lvl="INFO"):
+            if run_one(stores, worker):
                 idle_since = time.monotonic()
-            sys.stdout.flush()
             os.chdir(folder)
             _remove_if_empty(launch_folder)
     finally:

@@ -300,7 +300,10 @@ CRASHES = ["reserved", "launch written", "half of the detour written", "complete
 @pytest.mark.parametrize("moment", CRASHES)
 def test_worker_dies_between_two_writes(moment: str, machine: Machine, stores, monkeypatch) -> None:
     """A worker that dies at each of FireWorks' delicate moments; afterwards every job runs to its end once."""
+    from mmace_flows.execution.trust import trust_folder
+
     monkeypatch.syspath_prepend(machine.folder)  # recovery reads the jobs, as `mmace run` can after loading the recipe
+    trust_folder(machine.folder)
     code, output = machine.mmace("db", "start")
     assert code == 0, output
     script = f"""

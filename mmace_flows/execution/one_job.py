@@ -1,0 +1,69 @@
+"""What a worker does around one job so that neither a lost database nor a full disk costs a result."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mmace_flows.execution import backoff
+
+if TYPE_CHECKING:
+    from fireworks import FWorker
+
+    from mmace_flows.execution.stores import Stores
+
+
+def say(text: str) -> None:
+    """A line of the worker's log."""
+    print(f"{datetime.now():%H:%M:%S}  {text}", flush=True)
+
+
+def open_patiently() -> Stores:
+    """The stores, with a process that waits for its database from now on; results that wait on disk are stored first.
+
+    Raises UserError for what waiting does not mend.
+    """
+    from mmace_flows.execution.connection import Unreachable
+    from mmace_flows.execution.delivery import deliver
+    from mmace_flows.execution.stores import open_stores
+
+    for pause in backoff.pauses():
+        try:
+            stores = open_stores()
+            break
+        except Unreachable as error:
+            say(f"{error}; tried again in {pause:.0f} s")
+            time.sleep(pause)
+    backoff.be_patient(stores.connection, say)
+    backoff.reading(lambda: deliver(stores, say))
+    return stores
+
+
+def run_one(stores: Stores, worker: FWorker) -> bool:
+    """Take one job that suits the worker and run it; False if there was none.
+
+    A job that was being taken when the database was lost goes back into the queue.
+    """
+    from fireworks.core.rocket_launcher import launch_rocket
+
+    try:
+        return bool(launch_rocket(stores.launchpad, worker, strm_lvl="INFO"))
+    except Exception as error:
+        patience = backoff.patience()
+        if patience is None or not backoff.unreachable(error):
+            raise
+        patience.wait(error)
+    finally:
+        sys.stdout.flush()
+    backoff.reading(lambda: _mend(stores, worker))
+    return True
+
+
+def _mend(stores: Stores, worker: FWorker) -> None:
+    from mmace_flows.execution.recovery import recover
+
+    held = {**worker.query, "state": {"$in": ["RESERVED", "RUNNING"]}}
+    for campaign in stores.launchpad.fireworks.distinct("spec.campaign", held):
+        recover(stores, campaign, others_live=True)

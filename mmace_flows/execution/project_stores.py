@@ -1,0 +1,108 @@
+"""Maggma stores over this process's one connection: without credentials of their own, and patient where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import gridfs
+from bson import ObjectId
+from maggma.stores import GridFSStore, MongoStore
+
+from mmace_flows.execution import backoff
+from mmace_flows.execution.connection import connect
+
+
+class ProjectStore(MongoStore):
+    """A MongoStore in this project's database.
+
+    It finds the server by this machine's settings, so its serialised form holds no address and no credentials and
+    means the same on every machine.
+    """
+
+    def __init__(self, collection_name: str, key: str = "_id", **kwargs: Any) -> None:
+        super().__init__(database="", collection_name=collection_name, key=key, **kwargs)
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect to the database of MMACE_DATA_DIR / MMACE_DATABASE."""
+        if self._coll is None or force_reset:
+            database = connect().database
+            self.database = database.name
+            self._coll = database[self.collection_name]  # type: ignore[assignment]
+
+    def update(self, docs: list[dict[str, Any]] | dict[str, Any], key: list[str] | str | None = None) -> None:
+        """Insert or replace by key; a patient process keeps the documents on disk until they are stored."""
+        write = partial(super().update, docs, key)
+        backoff.writing(
+            write, lambda: _entry("documents", docs, key or self.key) | {"collection": self.collection_name}
+        )
+
+    def query(self, *arguments: Any, **keywords: Any) -> Iterator[dict[str, Any]]:
+        """As MongoStore's."""
+        return backoff.streaming(partial(super().query, *arguments, **keywords))
+
+    def query_one(self, *arguments: Any, **keywords: Any) -> dict[str, Any] | None:
+        """As MongoStore's."""
+        return backoff.reading(partial(super().query_one, *arguments, **keywords))
+
+    def count(self, *arguments: Any, **keywords: Any) -> int:
+        """As MongoStore's."""
+        return backoff.reading(partial(super().count, *arguments, **keywords))
+
+    def distinct(self, *arguments: Any, **keywords: Any) -> list[Any]:
+        """As MongoStore's."""
+        return backoff.reading(partial(super().distinct, *arguments, **keywords))
+
+
+class ProjectGridFSStore(GridFSStore):
+    """A GridFSStore in this project's database; as `ProjectStore`, without credentials of its own."""
+
+    def __init__(self, collection_name: str, key: str = "_id", **kwargs: Any) -> None:
+        super().__init__(database="", collection_name=collection_name, key=key, **kwargs)
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect to the database of MMACE_DATA_DIR / MMACE_DATABASE."""
+        if self._coll is None or force_reset:
+            database = connect().database
+            self.database = database.name
+            self._coll = gridfs.GridFS(database, self.collection_name)
+            self._files_collection = database[f"{self.collection_name}.files"]
+            self._chunks_collection = database[f"{self.collection_name}.chunks"]
+            files = MongoStore.from_collection(self._files_collection)
+            files.last_updated_field = f"metadata.{self.last_updated_field}"
+            files.key = self.key
+            self._fs = files
+
+    def update(
+        self,
+        docs: list[dict[str, Any]] | dict[str, Any],
+        key: list[str] | str | None = None,
+        additional_metadata: str | list[str] | None = None,
+    ) -> None:
+        """Insert or replace by key; a patient process keeps the documents on disk until they are stored."""
+        write = partial(super().update, docs, key, additional_metadata)
+        backoff.writing(
+            write, lambda: _entry("arrays", docs, key or self.key) | {"additional_metadata": additional_metadata}
+        )
+
+    def query(self, *arguments: Any, **keywords: Any) -> Iterator[dict[str, Any]]:
+        """As GridFSStore's."""
+        return backoff.streaming(partial(super().query, *arguments, **keywords))
+
+
+def _entry(kind: str, docs: Any, key: list[str] | str) -> dict[str, Any]:
+    """A write as the spool keeps it: plain documents and the fields by which they replace older ones."""
+    from monty.json import jsanitize
+
+    documents = [jsanitize(one, allow_bson=True, recursive_msonable=True) for one in _listed(docs)]
+    return {"kind": kind, "documents": documents, "key": key}
+
+
+def _listed(docs: Any) -> list[Any]:
+    return docs if isinstance(docs, list) else [docs]
+
+
+def server_id(seconds: float) -> ObjectId:
+    """A new identifier whose time is ``seconds`` since 1970, by the server's clock and not by this machine's."""
+    return ObjectId(int(seconds).to_bytes(4, "big") + ObjectId().binary[4:])
