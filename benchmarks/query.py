@@ -2,8 +2,8 @@
 
     python benchmarks/query.py [--entries N] [--repeats R] [--json FILE] [--data-dir FOLDER]
 
-Each question is asked as REST and command line ask it, through `mmace_flows.screening.table`: the rows of a page, and the
-count of matches. Times are those of the whole call in this process, database, transfer and all, median and worst of R.
+Each question is asked as REST and command line ask it, through `mmace_flows.screening.table`: the rows of a
+page, and the count of matches. Times are those of the whole call in this process, transfer and all, median and worst.
 The plan is what `explain` says: index, keys and documents looked at. Exit code 1 if a plan reads the whole collection.
 """
 
@@ -100,7 +100,8 @@ def entry(random: np.random.Generator, number: int, systems: list[tuple[str, ...
                    "cell": random.normal(size=(3, 3)).tolist(), "magmoms": random.normal(size=(atoms, 3)).tolist()},
         magnetization=1.0, energy_above_hull=None if random.random() < 0.1 else float(random.exponential(0.15)),
         level=level, values=values, dft=values if level == "DFT" else None, model=values,
-        campaigns=[f"c{random.integers(12)}"], code_version="0", updated=f"2026-{1 + number % 12:02d}-01T00:00:00+00:00",
+        campaigns=[f"c{random.integers(12)}"], code_version="0",
+        updated=f"2026-{1 + number % 12:02d}-01T00:00:00+00:00",
     ).model_dump(mode="json")  # fmt: skip
 
 

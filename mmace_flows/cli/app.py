@@ -32,6 +32,7 @@ MODULES = (
     "one_body",
     "query",
     "report",
+    "serve",
     "spin_orbit",
     "structures",
     "system",

@@ -44,7 +44,7 @@ def query_anisotropy(
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="k1, k2, strength, ms, hardness, field, ehull, magnetization, volume, atoms, formula, space-group, "
+            help="k1, strength, ms, hardness, ehull, spread, volume, formula, space-group, "
             "updated; with a minus in front the largest first [default: -k1]",
         ),
     ] = None,

@@ -41,14 +41,14 @@ def _anisotropy_indexes() -> list[list[tuple[str, int]]]:
         start = [(field, 1) for field in (*fields, "entry_id")]
         return start + [one for one in filtered if one not in start]
 
-    ways = ("values.k1", "values.strength_mev_per_atom", "values.polarization", "values.hardness", "energy_above_hull")
-    plain = ("values.anisotropy_field", "values.spread", "volume_per_atom", "formula", "space_group_number", "updated")
+    values = ("values.k1", "values.strength_mev_per_atom", "values.polarization", "values.hardness")
+    ways = (*values, "energy_above_hull", "formula", "space_group_number")
     return [
         [("entry_id", 1)],
         *(ordered(way) for way in ways),
-        ordered("chemical_system", "values.k1"),
-        *([(field, 1), ("entry_id", 1)] for field in plain),
-        *([(field, 1)] for field in ("parent", "campaigns", "elements", "last_updated")),
+        *(ordered(group, "values.k1") for group in ("chemical_system", "level", "campaigns")),
+        *([(field, 1), ("entry_id", 1)] for field in ("values.spread", "volume_per_atom", "updated")),
+        *([(field, 1)] for field in ("parent", "last_updated")),
     ]
 
 
@@ -163,7 +163,7 @@ class Stores:
             password=password,
             authsource=arguments.pop("authSource", None),
             strm_lvl="WARNING",
-            mongoclient_kwargs={**arguments, "journal": True, **SILENT_MS},
+            mongoclient_kwargs={**SILENT_MS, **arguments, "journal": True},
         )
         launchpad.password = None
         launchpad.stores = self

@@ -25,7 +25,7 @@ from mmace_flows.properties.anisotropy_values import values_from_document
 from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, entry_id
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 from mmace_flows.schemas.structure import MagneticStructure, content_hash
-from mmace_flows.screening.entries import ValuesOf, dft_method, from_store, make_entry, model_method
+from mmace_flows.screening.entries import ValuesOf, dft_method, make_entry, model_method
 from mmace_flows.screening.hull import Hulls
 
 BUILDER_VERSION = 1  # raise it when rows come out otherwise: all are made again
@@ -130,8 +130,8 @@ class AnisotropyBuilder(Builder):  # type: ignore[misc]
             entry = make_entry(
                 group.parent,
                 group.ordering,  # type: ignore[arg-type]
-                [from_store(SpinOrbitDocument, one) for one in item["runs"]],
-                [from_store(AnisotropyPrediction, one) for one in item["predictions"]],
+                [SpinOrbitDocument.from_store(one) for one in item["runs"]],
+                [AnisotropyPrediction.from_store(one) for one in item["predictions"]],
                 self.values_of,
                 self._above_hull,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +17,10 @@ from mmace_flows.schemas.anisotropy_entry import (
     entry_id,
 )
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import Document, MagneticState, MagneticStructure, content_hash
+from mmace_flows.schemas.structure import MagneticState, MagneticStructure, content_hash
 
 SYMMETRY_TOLERANCE = 0.01  # Å: relaxed atoms are at their places to about this
 
-Kind = TypeVar("Kind", bound=Document)
 ValuesOf = Callable[[SpinOrbitDocument], AnisotropyValues | None]
 
 
@@ -89,11 +88,6 @@ def make_entry(
         code_version=mmace_flows.__version__,
         updated=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def from_store(kind: type[Kind], stored: Mapping[str, Any]) -> Kind:
-    """The document without what a store adds (``_id``, ``last_updated``). Raises pydantic's ValidationError."""
-    return kind.model_validate({name: stored[name] for name in kind.model_fields if name in stored})
 
 
 def reduced_formula(symbols: Sequence[str]) -> str:

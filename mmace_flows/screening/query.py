@@ -34,7 +34,6 @@ SORTS: dict[str, str] = {
     "strength": "values.strength_mev_per_atom",
     "ms": "values.polarization",
     "hardness": "values.hardness",
-    "field": "values.anisotropy_field",
     "ehull": "energy_above_hull",
     "spread": "values.spread",
     "volume": "volume_per_atom",
@@ -78,7 +77,7 @@ class AnisotropyQuery(BaseModel):
         default=[], description="magnetic orderings: NM, FM, AFM, FiM, non-collinear"
     )
     level: Level | None = Field(default=None, description="where the values on top come from: model or DFT")
-    space_group: Annotated[int | None, BeforeValidator(space_group_number), Field(ge=1, le=230)] = Field(
+    space_group: Annotated[int | None, BeforeValidator(space_group_number)] = Field(
         default=None, description="number 1–230 or Hermann–Mauguin symbol, like 123 or P4/mmm"
     )
     campaign: str | None = Field(default=None, description="name of a campaign that a row comes from")

@@ -16,15 +16,17 @@ CAMPAIGN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # as mmace_flows.exec
 FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,4}){1,20}", re.ASCII)
 
 
-def listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[str]:
     """``"Fe,Pt"``, ``["Fe", "Pt"]`` or ``["Fe,Pt"]`` as a list of words without spaces around them, each once."""
     if value is None:
         return []
     parts = value if isinstance(value, list | tuple | set) else [value]
-    words: list[Any] = []
+    words: list[str] = []
     for part in parts:
-        words += [word.strip() for word in part.split(",")] if isinstance(part, str) else [part]
-    return list(dict.fromkeys(word for word in words if word != ""))
+        if not isinstance(part, str):
+            raise ValueError(f"{short(part)} is no word; give words with commas between")
+        words += [word.strip() for word in part.split(",")]
+    return list(dict.fromkeys(word for word in words if word))
 
 
 def short(value: Any) -> str:
@@ -112,4 +114,16 @@ def _space_groups() -> dict[str, int]:
         kind = spglib.get_spacegroup_type(hall)
         for symbol in (kind.international_short, *kind.international_full.split("=")):
             found.setdefault(_plain(symbol), kind.number)
+    return found
+
+
+@lru_cache(maxsize=1)
+def space_group_symbols() -> dict[int, str]:
+    """Number → short Hermann–Mauguin symbol of the standard setting."""
+    import spglib
+
+    found: dict[int, str] = {}
+    for hall in range(1, 531):
+        kind = spglib.get_spacegroup_type(hall)
+        found.setdefault(kind.number, kind.international_short)
     return found

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bson import MinKey
 from pydantic import BaseModel, Field
 
 from mmace_flows.schemas.anisotropy_entry import AnisotropyEntry
-from mmace_flows.screening.entries import from_store
 from mmace_flows.screening.query import AnisotropyQuery
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
-COUNTED = 10_000  # matches are counted up to here; nobody turns more pages, and counting costs time
+COUNTED = 2000  # matches are counted up to here: counting more would take longer than finding the page
 SECONDS = 10.0  # after which the server gives a question up
 MOST_POINTS = 3000
 MERGED = 150  # chemical systems whose rows the server merges in order; above 200 it would sort them instead
@@ -79,7 +77,7 @@ class Row(BaseModel):
 class Page(BaseModel):
     """What a question finds."""
 
-    total: int = Field(description="rows that match, counted up to 10,000")
+    total: int = Field(description="rows that match, counted up to 2,000")
     total_is_exact: bool = Field(description="false: there are more than total")
     page: int
     limit: int
@@ -105,23 +103,29 @@ class Plan:
 
 
 def plan(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> Plan:
-    """Filters by elements become lists of chemical systems, which indexes can be asked for without reading rows."""
-    criteria, order = query.criteria(), query.order()
-    elements = criteria.pop("elements", None)
-    if criteria or elements:
+    """The criteria of `indexed_criteria`, and the index where the server would not find the best one."""
+    criteria, order = indexed_criteria(collection, query), query.order()
+    systems = criteria.get("chemical_system", {}).get("$in")
+    if systems is not None and len(systems) <= MERGED and order[0][0] == "values.k1" and not query.formula:
+        return Plan(criteria, order, _index("chemical_system", "values.k1"))
+    if criteria:
         # true of every row; but an index is only asked about its later fields when its first one is asked for
-        criteria[order[0][0]] = {"$gte": MinKey(), **criteria.get(order[0][0], {})}
-    if elements is None:
-        return Plan(criteria, order, None)
-    systems = [system for system in collection.distinct("chemical_system") if query.allows(system.split("-"))]
-    criteria["chemical_system"] = {"$in": systems}
-    few = len(systems) <= MERGED and order[0][0] == "values.k1" and not query.formula
-    return Plan(criteria, order, _index("chemical_system", "values.k1") if few else None)
+        criteria.setdefault(order[0][0], {"$ne": ""})
+    return Plan(criteria, order, None)
+
+
+def indexed_criteria(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> dict[str, Any]:
+    """The question's criteria, with filters by elements as lists of the chemical systems that there are."""
+    criteria = query.criteria()
+    if criteria.pop("elements", None):
+        there = collection.distinct("chemical_system")
+        criteria["chemical_system"] = {"$in": [one for one in there if query.allows(one.split("-"))]}
+    return criteria
 
 
 def count(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> int:
     """Rows that match; one more than COUNTED stands for any number above it."""
-    criteria = plan(collection, query).criteria
+    criteria = indexed_criteria(collection, query)
     if not criteria:
         return min(collection.estimated_document_count(), COUNTED + 1)
     return collection.count_documents(criteria, limit=COUNTED + 1, maxTimeMS=int(1000 * SECONDS))
@@ -141,18 +145,13 @@ def find_entries(
     if not everything:
         found = found.skip(query.skip).limit(query.limit)
     for one in found:
-        yield entry_of(one)
+        yield AnisotropyEntry.from_store(one)
 
 
 def find_entry(collection: Collection[dict[str, Any]], entry_id: str) -> AnisotropyEntry | None:
     """One entry by its key."""
     one = collection.find_one({"entry_id": entry_id}, max_time_ms=int(1000 * SECONDS))
-    return None if one is None else entry_of(one)
-
-
-def entry_of(stored: dict[str, Any]) -> AnisotropyEntry:
-    """An entry without what stores and builder add."""
-    return from_store(AnisotropyEntry, stored)
+    return None if one is None else AnisotropyEntry.from_store(one)
 
 
 def row_of(entry: AnisotropyEntry) -> Row:

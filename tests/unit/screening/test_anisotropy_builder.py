@@ -10,7 +10,7 @@ from anisotropy_samples import Collections, prediction, run, structure
 from mmace_flows.properties.anisotropy import EV_PER_CUBIC_ANGSTROM
 from mmace_flows.schemas.anisotropy_entry import AnisotropyEntry
 from mmace_flows.screening.builder import AnisotropyBuilder, BuildSummary, build_anisotropy
-from mmace_flows.screening.entries import dft_method, from_store
+from mmace_flows.screening.entries import dft_method
 from mmace_flows.screening.hull import Hulls
 
 FEPT = structure(["Fe", "Pt"])
@@ -29,7 +29,7 @@ def test_a_prediction_and_a_run_of_one_parent_make_one_row_with_dft_on_top(store
     stores.add(run(FEPT, k1_volume=0.003))
     build_anisotropy(stores)
     ((_, stored),) = stores.entries().items()
-    entry = from_store(AnisotropyEntry, stored)
+    entry = AnisotropyEntry.from_store(stored)
     assert entry.level == "DFT" and entry.values == entry.dft and entry.model is not None and entry.model.k1 == 4.0
     volume = 2.72 * 2.72 * 3.71
     assert entry.values.k1 == pytest.approx(0.003 / volume * EV_PER_CUBIC_ANGSTROM)  # E/V = K1 sin²θ as put in
