@@ -23,6 +23,7 @@ COLUMNS = (
 )
 WIDE = 200  # columns where there is no terminal
 WIDE_BAR = 150  # columns that the progress bar needs to show units too
+TURNED = ("anisotropy", "anisotropy\nµeV/atom", 1e6)  # shown where the data have energies of directions
 UNITS = {"energy_per_atom": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "magnetic_forces": "eV/μB"}
 
 
@@ -38,8 +39,8 @@ def with_progress(run: Any, config: TrainingConfig, console: Any) -> TrainingRes
 
     def summary(event: dict[str, Any]) -> str:
         parts = [f"loss {event['loss']:.3g}"]
-        for name, heading, factor in COLUMNS:
-            error = event[f"{name}_rmse"]
+        for name, heading, factor in (*COLUMNS, TURNED):
+            error = event.get(f"{name}_rmse")
             if error is not None:
                 what, unit = heading.split("\n")
                 parts.append(f"{what} {factor * error:.3g} {unit if with_units else ''}".rstrip())
@@ -106,6 +107,8 @@ def nested(errors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         result[branch] = {"count": values["count"]}
         for (name, _, _), shown in zip(COLUMNS, UNITS, strict=True):
             result[branch][shown] = {kind: values[f"{name}_{kind}"] for kind in ("rmse", "mae")}
+        if "anisotropy_rmse" in values:
+            result[branch]["anisotropy"] = {kind: values[f"anisotropy_{kind}"] for kind in ("rmse", "mae")}
     return result
 
 
@@ -130,15 +133,17 @@ def errors_table(errors: dict[str, dict[str, Any]], title: str) -> Table:
     table = Table(title=f"{title}: RMSE (MAE)", title_justify="left")
     table.add_column("branch")
     table.add_column("count", justify="right")
-    for _, heading, _ in COLUMNS:
+    turned = any("anisotropy_rmse" in values for values in errors.values())
+    columns = (*COLUMNS, TURNED) if turned else COLUMNS
+    for _, heading, _ in columns:
         table.add_column(heading, justify="right")
     for branch, values in errors.items():
         if not values["count"]:
             continue
         cells = []
-        for name, _, factor in COLUMNS:
-            rmse, mae = values[f"{name}_rmse"], values[f"{name}_mae"]
-            cells.append("–" if rmse is None else f"{_short(factor * rmse)} ({_short(factor * mae)})")
+        for name, _, factor in columns:
+            rmse, mae = values.get(f"{name}_rmse"), values.get(f"{name}_mae")
+            cells.append("–" if rmse is None or mae is None else f"{_short(factor * rmse)} ({_short(factor * mae)})")
         table.add_row(branch, str(values["count"]), *cells)
     return table
 

@@ -192,6 +192,10 @@ def _in_file(message: str, section: str, place: str) -> str:
 
 def _of_kind(value: Any, field: dataclasses.Field[Any], section: str) -> Any:
     """``value`` if it is of the kind of the setting's default. YAML reads "1e-3" as text: it is meant as a number."""
+    if field.name == "anisotropy":
+        if value is None or isinstance(value, dict):
+            return value
+        raise UserError(f"{section}: anisotropy is {value!r}; give settings of a potential, for example {{l_mag: 3}}")
     default = [] if field.default is dataclasses.MISSING else field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()

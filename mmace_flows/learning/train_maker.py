@@ -101,11 +101,11 @@ class TrainMaker(Maker):
             stores.event(campaign, "train", message, epoch_numbers={**event, "member": member})
 
         if initial is None:
-            result = train(potential, config, training, validation, folder, progress=_at_intervals(progress))
+            result = train(potential, config, training, validation, folder, progress=at_intervals(progress))
         else:
             weight = 1.0 if self.replay_weight is None else self.replay_weight
             options: dict[str, Any] = {"replay": replay, "replay_weight": weight, "head": self.head}
-            result = finetune(initial, config, training, validation, folder, _at_intervals(progress), **options)
+            result = finetune(initial, config, training, validation, folder, at_intervals(progress), **options)
         metadata: dict[str, Any] = {
             "campaign": campaign,
             "iteration": data.iteration,
@@ -177,7 +177,7 @@ def _seeded(settings: dict[str, Any], member: int) -> dict[str, Any]:
     return {**settings, "seed": int(settings.get("seed", 0)) + member}
 
 
-def _at_intervals(progress: Any, seconds: float = 2.0) -> Any:
+def at_intervals(progress: Any, seconds: float = 2.0) -> Any:
     """``progress`` called at most every ``seconds``: epochs of small data sets are faster than anybody reads."""
     import time
 

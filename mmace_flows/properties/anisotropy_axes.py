@@ -36,7 +36,7 @@ def magnetic_axes(structure: MagneticStructure, lengths: np.ndarray, tolerance: 
     lattice = np.asarray(structure.cell, dtype=float)
     fractional = np.asarray(structure.positions, dtype=float) @ np.linalg.inv(lattice)
     numbers = [atomic_numbers[symbol] for symbol in structure.symbols]
-    cell = (lattice, fractional, numbers, np.asarray(lengths, dtype=float))
+    cell = (lattice.tolist(), fractional.tolist(), numbers, np.asarray(lengths, dtype=float).tolist())
     try:
         found = spglib.get_magnetic_symmetry(cell, symprec=tolerance, mag_symprec=MOMENT_TOLERANCE)
     except Exception as error:  # newer versions of spglib raise where older ones give None

@@ -90,8 +90,8 @@ def values(
         along = upward(axes.cubic[0])
         first, second = cubic_constants(vectors, energies, axes.cubic)
     else:
-        along = axes.unique if axis is None else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
-        along = surface.quadrupole_axis() if along is None else along
+        given = axes.unique if axis is None else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
+        along = surface.quadrupole_axis() if given is None else given
         first, second = uniaxial_constants(surface, along)
     if strength < NO_ANISOTROPY * atoms:
         kind: Literal["axis", "plane", "cone", "none"] = "none"

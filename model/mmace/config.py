@@ -39,6 +39,7 @@ class PotentialConfig:
     heads: tuple[str, ...] = ("default",)  # one per level of theory
     seed: int = 0  # of the initial weights
     dtype: str = "float64"  # of weights and inputs
+    anisotropy: PotentialConfig | None = None  # settings of a second potential, with soc, whose energy is added
 
     DEFAULT_M_MAX = 4.0
 
@@ -82,6 +83,23 @@ class PotentialConfig:
         if len(set(self.heads)) != len(self.heads) or not all(isinstance(head, str) and head for head in self.heads):
             refuse("heads", "give different names, for example [pbe, r2scan]")
         self._parse_hidden()
+        if self.anisotropy is not None:
+            object.__setattr__(self, "anisotropy", self._part(self.anisotropy))
+
+    def _part(self, given: PotentialConfig | dict[str, Any]) -> PotentialConfig:
+        """The anisotropy part, which shares what belongs to inputs. The wall beyond m_max is no anisotropy."""
+        part = given if isinstance(given, PotentialConfig) else None
+        if part is None:
+            if not isinstance(given, dict):
+                raise UserError(
+                    f"potential: anisotropy = {given!r}; give settings of a potential, for example l_mag: 3"
+                )
+            shared = {"elements": self.elements, "seed": self.seed}
+            part = PotentialConfig.from_dict({**shared, **given}, "potential: anisotropy")
+        if part.symmetry not in ("soc", "paper") or part.anisotropy is not None or self.symmetry == "none":
+            raise UserError("potential: anisotropy: needs symmetry soc, no anisotropy of its own, and a magnetic model")
+        inputs = {name: getattr(self, name) for name in ("elements", "r_max", "m_max", "heads", "dtype")}
+        return dataclasses.replace(part, **inputs, moment_wall=0.0, pair_repulsion=False)
 
     def _parse_hidden(self) -> tuple[int, list[int]]:
         channels: set[int] = set()
@@ -132,6 +150,9 @@ class PotentialConfig:
         """JSON-able."""
         data = dataclasses.asdict(self)
         data["radial_hidden"], data["heads"] = list(self.radial_hidden), list(self.heads)
+        data.pop("anisotropy")  # absent where there is none, so that hashes of such models stay as they were
+        if self.anisotropy is not None:
+            data["anisotropy"] = self.anisotropy.to_dict()
         return data
 
     @classmethod

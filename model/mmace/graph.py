@@ -81,6 +81,27 @@ class Graph:
         """Copy with other moments [N,3] μB."""
         return replace(self, magmoms=magmoms)
 
+    def repeated(self, structure: Tensor) -> Graph:
+        """The batch of R structures whose number r is a copy of the one numbered ``structure[r]`` here."""
+        starts = self.num_atoms.cumsum(0) - self.num_atoms
+        sizes = self.num_atoms[structure]
+        owner = torch.repeat_interleave(torch.arange(len(structure), device=sizes.device), sizes)
+        shift = (sizes.cumsum(0) - sizes - starts[structure])[owner]  # of an atom's number
+        atoms = torch.arange(len(owner), device=sizes.device) - shift
+        return Graph(
+            positions=self.positions[atoms],
+            magmoms=self.magmoms[atoms],
+            species=self.species[atoms],
+            cell=self.cell[structure],
+            structure=owner,
+            num_atoms=sizes,
+            senders=self.senders[atoms] + shift.unsqueeze(1),
+            shifts=self.shifts[atoms],
+            real=self.real[atoms],
+            volume=self.volume[structure],
+            head=self.head[structure],
+        )
+
     def rotated(self, position_rotations: Tensor, moment_rotations: Tensor) -> Graph:
         """Copy with positions and cells turned by [S,3,3] and moments by [S,3,3] (Q·v for each vector v)."""
         turn = position_rotations[self.structure]

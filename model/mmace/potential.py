@@ -110,7 +110,9 @@ class Potential(nn.Module):
     E = Σ_i [ scale · Σ_t readout_t(h_i^{t+1}) + E0(Z_i) + E0_mag(Z_i, |m_i|) + wall(|m_i|) + pair repulsion ]  [24–26]
 
     An isolated atom has no messages, so that its interaction energy is exactly zero: the first layer has no residual
-    and nothing has a bias. Raises UserError for configurations that make no sense.
+    and nothing has a bias. With ``config.anisotropy`` the energy of a second potential is added; a first part that is
+    nonsoc then contributes nothing to rigid rotations of all moments.
+    Raises UserError for configurations that make no sense.
     """
 
     atomic_energies: Tensor
@@ -151,6 +153,7 @@ class Potential(nn.Module):
             AgnesiTransform(config.elements, dtype) if config.distance_transform == "agnesi" else None,
             dtype,
         )
+        self.anisotropy = Potential(config.anisotropy) if config.anisotropy is not None else None
         self.register_buffer("atomic_energies", torch.zeros(len(config.heads), elements, dtype=dtype))
         self.register_buffer("energy_scale", torch.ones((), dtype=dtype))
 
@@ -179,6 +182,8 @@ class Potential(nn.Module):
 
     def set_average_neighbors(self, average: float) -> None:
         """Average number of neighbours inside r_max; used where density normalisation is off."""
+        if self.anisotropy is not None:
+            self.anisotropy.set_average_neighbors(average)
         for layer in self.layers:
             assert isinstance(layer, Layer)
             layer.message.average_neighbors.fill_(average)
@@ -216,6 +221,8 @@ class Potential(nn.Module):
         if self.one_body is not None and wall is not None:
             squares = (graph.magmoms * graph.magmoms).sum(-1)
             energies = energies + wall + self.one_body(squares, graph.species)
+        if self.anisotropy is not None:
+            energies = energies + self.anisotropy.node_energies(graph)
         return scalars, energies
 
     def forward(

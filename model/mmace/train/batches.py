@@ -14,6 +14,7 @@ from mmace.fields import FORCES, LABELS, MAGNETIC_FORCES, STRESS
 from mmace.graph import Graph, build_graph, collate
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
+from mmace.train.directions import DirectionLabels, joined_labels, labels_of
 from mmace.train.heads import head_index
 from mmace.train.sampling import Sizes, epoch_batches, shares
 from mmace.train.shard_file import Record
@@ -31,6 +32,7 @@ class Batch:
     labels: dict[str, Tensor]  # energy [S], forces [N,3], stress [S,3,3], magnetic_forces [N,3]
     weights: dict[str, Tensor]  # label name → [S]: the configuration's weight where the label is known, else 0
     present: dict[str, bool]  # label name → known for any of the structures
+    directions: DirectionLabels | None = None  # energies of rigid rotations of all moments, where any are known
     whole: tuple[int, int] | None = None  # structures and atoms of the batch that this is one process's share of
 
     @property
@@ -52,6 +54,7 @@ class Batch:
             graph=self.graph.to(device=device),
             labels={name: tensor.to(device) for name, tensor in self.labels.items()},
             weights={name: tensor.to(device) for name, tensor in self.weights.items()},
+            directions=None if self.directions is None else self.directions.to(device),
         )
 
     def rotated(self, position_rotations: Tensor, moment_rotations: Tensor) -> Batch:
@@ -64,7 +67,11 @@ class Batch:
         labels[MAGNETIC_FORCES.name] = torch.einsum(
             "nab,nb->na", moment_rotations[atoms], self.labels[MAGNETIC_FORCES.name]
         )
-        return replace(self, graph=self.graph.rotated(position_rotations, moment_rotations), labels=labels)
+        directions = self.directions
+        if directions is not None:
+            directions = directions.turned(position_rotations, moment_rotations)
+        graph = self.graph.rotated(position_rotations, moment_rotations)
+        return replace(self, graph=graph, labels=labels, directions=directions)
 
 
 def prepare(
@@ -136,7 +143,7 @@ def _single(
 ) -> Batch:
     head = head_index(configuration, heads)
     graph = build_graph(configuration.to_atoms(), elements, r_max, dtype=dtype, head=head)
-    return _labelled([configuration], graph, dtype)
+    return replace(_labelled([configuration], graph, dtype), directions=labels_of(configuration, dtype))
 
 
 def _labelled(configurations: Sequence[Configuration | Record], graph: Graph, dtype: torch.dtype) -> Batch:
@@ -181,6 +188,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         labels={name: torch.cat([batch.labels[name] for batch in batches]) for name in LABEL_NAMES},
         weights={name: torch.cat([batch.weights[name] for batch in batches]) for name in LABEL_NAMES},
         present={name: any(batch.present[name] for batch in batches) for name in LABEL_NAMES},
+        directions=joined_labels([batch.directions for batch in batches], batches[0].graph.positions.dtype),
     )
 
 
@@ -208,10 +216,17 @@ def training_batches(
         idle = len(own) == 0
         own = np.zeros(1, dtype=np.int64) if idle else own
         batch = joined(singles, plan[step][own])
+        if batch.directions is not None and config.directions_per_step is not None:
+            generator = np.random.default_rng([config.seed, epoch, step, 2, rank])
+            batch = replace(batch, directions=batch.directions.sampled(config.directions_per_step, generator))
         if config.rotate_jointly or config.rotate_moments:
             batch = batch.rotated(*_rotations(batch, config, epoch, step, len(plan[step]), own))
         if idle:
-            batch = replace(batch, weights={name: torch.zeros_like(w) for name, w in batch.weights.items()})
+            directions = batch.directions
+            if directions is not None:
+                directions = replace(directions, weight=torch.zeros_like(directions.weight))
+            nothing = {name: torch.zeros_like(w) for name, w in batch.weights.items()}
+            batch = replace(batch, weights=nothing, directions=directions)
         if processes > 1:
             batch = replace(batch, whole=(len(plan[step]), int(sizes.atoms[plan[step]].sum())))
         yield batch

@@ -149,9 +149,11 @@ def _summary(results: list[TrainingResult], configurations: Sequence[Configurati
 
 def _mean(predictions: Sequence[Prediction]) -> Prediction:
     stresses = [p.stress for p in predictions if p.stress is not None]
+    turned = [p.anisotropy for p in predictions if p.anisotropy is not None]
     return Prediction(
         float(np.mean([p.energy for p in predictions])),
         np.mean([p.forces for p in predictions], axis=0),
         np.mean(stresses, axis=0) if stresses else None,
         np.mean([p.magnetic_forces for p in predictions], axis=0),
+        np.mean(turned, axis=0) if turned else None,
     )

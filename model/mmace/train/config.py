@@ -13,7 +13,7 @@ from mmace.train.stages import Stage, checked_stages, checked_weights
 SCHEDULES = ("constant", "plateau", "cosine")
 DEVICES = ("auto", "cpu", "cuda")
 ATOMIC_ENERGIES = ("least_squares", "isolated_atoms", "shift")
-TRAINABLE = ("all", "last", "low-rank")
+TRAINABLE = ("all", "last", "low-rank", "exchange", "anisotropy")
 
 # Settings that may change between a run and its continuation: they decide when it stops and what it costs,
 # not which weights it passes through.
@@ -52,6 +52,12 @@ class TrainingConfig:
     """Largest norm of the gradient; 10 is right for fine-tuning; None: no clipping."""
     weights: dict[str, float] = field(default_factory=default_weights)
     """Weight of energy (per atom), forces, stress and magnetic_forces in the loss; 0: not trained on."""
+    anisotropy_weight: float = 1.0
+    """Weight of the squared relative errors of E_A, where energies of directions are known; 0: not trained on."""
+    isotropic_weight: float = 0.01
+    """Weight of the mean over directions of the anisotropy part, relative to the size of E_A: it belongs elsewhere."""
+    directions_per_step: int | None = 8
+    """Directions of a structure that are drawn for each step; None: all of them."""
     stages: list[Stage] = field(default_factory=list)
     """Later stages: each has start (epochs before it), and weights and learning_rate that hold from then on. The best
     model is sought anew in each; the best of the stage before is kept as model-stage-N.safetensors."""
@@ -84,7 +90,8 @@ class TrainingConfig:
     """E0_mag(|m|) of a new model: element → curve, from `mmace.one_body_file.load_one_body`; None: zero."""
     trainable: str = "all"
     """Weights that are trained: "all"; "last": readouts and the last layer's product weights; "low-rank": all matrices
-    inside the layers change by matrices of rank ``rank``, readouts are trained as they are."""
+    inside the layers change by matrices of rank ``rank``, readouts are trained as they are; of a model with an
+    anisotropy part also "anisotropy", that part alone, and "exchange", the rest alone."""
     rank: int = 4
     """Of the changes with trainable: low-rank."""
     energy_scale: float | None = None
@@ -109,6 +116,10 @@ class TrainingConfig:
         self._require("batch_size", self.batch_size >= 1, "at least 1")
         edges = self.edges_per_batch
         self._require("edges_per_batch", edges is None or edges >= 1, "at least 1, or null")
+        per_step = self.directions_per_step
+        self._require("directions_per_step", per_step is None or per_step >= 2, "at least 2, or null")
+        self._require("anisotropy_weight", 0 <= self.anisotropy_weight < math.inf, "a number that is not negative")
+        self._require("isotropic_weight", 0 <= self.isotropic_weight < math.inf, "a number that is not negative")
         self._require("device", self.device in DEVICES, f"one of {', '.join(DEVICES)}")
         self._require("learning_rate", 0 < self.learning_rate < math.inf, "a positive number")
         self._require("ema_decay", self.ema_decay is None or 0 <= self.ema_decay < 1, "from 0 to below 1, or null")
@@ -160,7 +171,7 @@ class TrainingConfig:
 
 
 _OPTIONAL_NUMBERS = {"ema_decay", "clip", "huber_delta", "energy_scale", "max_seconds"}
-_OPTIONAL_INTEGERS = {"patience", "num_threads", "edges_per_batch"}
+_OPTIONAL_INTEGERS = {"directions_per_step", "patience", "num_threads", "edges_per_batch"}
 
 
 def _converted(value: Any, default: Any, key: str, where: str) -> Any:

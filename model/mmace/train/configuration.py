@@ -102,6 +102,8 @@ class Configuration:
     forces: np.ndarray | None = None  # [N,3] eV/Å
     stress: np.ndarray | None = None  # [3,3] eV/Å³, ASE's sign
     magnetic_forces: np.ndarray | None = None  # [N,3] −∂E/∂m, eV/μB
+    directions: np.ndarray | None = None  # [D,3] unit vectors that all moments are turned to, rigidly
+    anisotropy: np.ndarray | None = None  # [D] energies there, eV per cell, up to a constant
     weight: float = 1.0  # of its loss, relative to the other configurations
     head: str | None = None  # level of theory, one of the model's heads; None: the first
     name: str = "configuration"  # file, index and line, or label key; stands in every message
@@ -125,9 +127,21 @@ class Configuration:
             self.magnetic_forces = self._numbers_of(MAGNETIC_FORCES.name, self.magnetic_forces, (count, 3))
         if self.stress is not None:
             self.stress = self._symmetric_stress(self.stress)
+        if self.directions is not None or self.anisotropy is not None:
+            self._check_directions()
         self.weight = float(self._numbers_of("weight", self.weight, ()))
         if self.weight < 0:
             raise UserError(f"{self.name}: weight is {self.weight}; give a number that is not negative")
+
+    def _check_directions(self) -> None:
+        count = 0 if self.directions is None else np.asarray(self.directions).size // 3
+        if count < 2 or self.anisotropy is None:
+            raise UserError(f"{self.name}: anisotropy needs two directions or more, and an energy of each")
+        self.directions = self._numbers_of("directions", self.directions, (count, 3))
+        self.anisotropy = self._numbers_of("anisotropy", self.anisotropy, (count,))
+        if np.abs(np.linalg.norm(self.directions, axis=1) - 1.0).max() > 1e-6:
+            raise UserError(f"{self.name}: directions are not unit vectors; divide each by its length")
+        self.directions = self.directions / np.linalg.norm(self.directions, axis=1, keepdims=True)
 
     def _numbers_of(self, field: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         try:

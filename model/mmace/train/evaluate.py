@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmace.anisotropy import direction_energies
 from mmace.fields import BRANCHES, ENERGY, LABELS, STRESS
 from mmace.graph import Graph, build_graph, collate
 from mmace.potential import Potential
 from mmace.train.batches import LABEL_NAMES, Batch, random_rotations
 from mmace.train.configuration import Configuration
+from mmace.train.directions import ANISOTROPY
 from mmace.train.heads import head_index
 from mmace.train.reading import check_elements
+
+ERROR_NAMES = (*LABEL_NAMES, ANISOTROPY)
+PER_ATOM = (ENERGY.name, ANISOTROPY)
 
 ParityPoints = dict[str, dict[str, Any]]
 Errors = dict[str, Any]  # count, and label_mae, label_rmse for each label; None where there is no label
@@ -29,17 +34,19 @@ class Prediction:
     forces: np.ndarray  # [N,3] eV/Å
     stress: np.ndarray | None  # [3,3] eV/Å³; None where the cell is not periodic
     magnetic_forces: np.ndarray  # [N,3] eV/μB
+    anisotropy: np.ndarray | None = None  # [D] eV per cell, relative to their mean; None without directions
 
 
 class ErrorSums:
     """Sums of absolute and squared errors, from which MAE and RMSE follow.
 
-    Energy: per atom, one number per structure. The others: every Cartesian component is one number.
+    Energy: per atom, one number per structure. Anisotropy: per atom, relative to the mean over directions, one number
+    per direction. The others: every Cartesian component is one number.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.sums = {name: np.zeros(3) for name in LABEL_NAMES}  # numbers, Σ|error|, Σ error²
+        self.sums = {name: np.zeros(3) for name in ERROR_NAMES}  # numbers, Σ|error|, Σ error²
 
     def add(self, name: str, error: Any) -> None:
         """Takes in errors of the label ``name``, an array of any shape."""
@@ -47,9 +54,12 @@ class ErrorSums:
         self.sums[name] += (error.size, np.abs(error).sum(), np.square(error).sum())
 
     def result(self) -> Errors:
-        """count, energy_mae, energy_rmse, forces_mae, …; None where there was no label."""
+        """count, energy_mae, energy_rmse, forces_mae, …; None where there was no label. Anisotropy, which few data
+        have, is named only where it was."""
         errors: Errors = {"count": self.count}
         for name, (numbers, absolute, squared) in self.sums.items():
+            if name == ANISOTROPY and not numbers:
+                continue
             errors[f"{name}_mae"] = float(absolute / numbers) if numbers else None
             errors[f"{name}_rmse"] = float(np.sqrt(squared / numbers)) if numbers else None
         return errors
@@ -73,7 +83,8 @@ def predict(model: Potential, configurations: Sequence[Configuration], batch_siz
         magnetic = np.split(_array(output["magnetic_forces"]), np.cumsum(sizes)[:-1])
         for index, configuration in enumerate(chunk):
             stress = stresses[index] if configuration.pbc.all() else None
-            predictions.append(Prediction(float(energies[index]), forces[index], stress, magnetic[index]))
+            turned = _anisotropy(model, configuration)
+            predictions.append(Prediction(float(energies[index]), forces[index], stress, magnetic[index], turned))
     return predictions
 
 
@@ -91,11 +102,12 @@ def errors_of(predictions: Iterable[Prediction], configurations: Iterable[Config
     for prediction, configuration in zip(predictions, configurations, strict=True):
         for branch in ("all", configuration.branch):
             sums[branch].count += 1
-            for name in LABEL_NAMES:
+            for name in ERROR_NAMES:
                 label, predicted = getattr(configuration, name), getattr(prediction, name)
                 if label is not None and predicted is not None:
                     error = np.asarray(predicted) - np.asarray(label)
-                    sums[branch].add(name, error / len(configuration) if name == ENERGY.name else error)
+                    error = error - error.mean() if name == ANISOTROPY else error
+                    sums[branch].add(name, error / len(configuration) if name in PER_ATOM else error)
     return {branch: total.result() for branch, total in sums.items()}
 
 
@@ -182,6 +194,19 @@ def batch_errors(output: dict[str, torch.Tensor], batch: Batch, sums: ErrorSums)
             error = error / batch.graph.num_atoms.to(error.dtype)
         known = batch.weights[label.name] > 0
         sums.add(label.name, error[known if label in (ENERGY, STRESS) else known[atoms]].cpu().numpy())
+    if ANISOTROPY in output and batch.directions is not None:
+        labels = batch.directions
+        error = labels.relative(output[ANISOTROPY]) - labels.relative(labels.energies)
+        error = error / batch.graph.num_atoms[labels.structure].to(error.dtype)
+        sums.add(ANISOTROPY, error[labels.weight[labels.structure] > 0].cpu().numpy())
+
+
+def _anisotropy(model: Potential, configuration: Configuration) -> np.ndarray | None:
+    """E_A [D], eV per cell, relative to its mean, where the configuration names directions."""
+    if configuration.directions is None or not model.config.rules.magnetic:
+        return None
+    energies = direction_energies(model, configuration.to_atoms(), configuration.directions)
+    return energies - energies.mean()
 
 
 def _graph(configurations: Sequence[Configuration], model: Potential) -> Graph:

@@ -89,6 +89,13 @@ def has_energies(configurations: Sequence[Configuration]) -> bool:
     return any(configuration.energy is not None for configuration in configurations)
 
 
+def has_directions(configurations: Sequence[Configuration]) -> bool:
+    """Are energies of directions known for any configuration? Never for shards, which do not keep them."""
+    if isinstance(configurations, ShardedConfigurations):
+        return False
+    return any(configuration.directions is not None for configuration in configurations)
+
+
 def largest_energy(configurations: Sequence[Configuration]) -> float:
     """Largest |energy| per atom, eV; 0 without energies."""
     if isinstance(configurations, ShardedConfigurations):

@@ -9,12 +9,14 @@ from dataclasses import replace
 import numpy as np
 
 from mmace.config import PotentialConfig
+from mmace.graph import Graph
 from mmace.potential import Potential
 from mmace.train.atomic_energies import set_atomic_energies
-from mmace.train.batches import Batch, average_neighbors
+from mmace.train.batches import Batch, ShardSingles, average_neighbors
 from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
-from mmace.train.gathered import largest_energy, largest_moments
+from mmace.train.directions import DirectionLabels, anisotropy_scale
+from mmace.train.gathered import has_energies, largest_energy, largest_moments
 from mmace.train.one_body import set_one_body, without_one_body
 
 logger = logging.getLogger("mmace")
@@ -71,12 +73,31 @@ def initialise(
     Parameters: ``singles`` the batches of one structure each, of the same configurations.
     """
     model.set_average_neighbors(max(average_neighbors(singles), 1.0))
-    model.set_energy_scale(config.energy_scale or interaction_scale(model, configurations, singles))
+    part = model.anisotropy
+    if part is not None:
+        initialise_anisotropy(part, singles)
+    own = None
+    if part is None and not has_energies(configurations):
+        own = anisotropy_scale(model, *_with_directions(singles))
+    model.set_energy_scale(config.energy_scale or own or interaction_scale(model, configurations, singles))
     if config.one_body is not None:
         set_one_body(model, config.one_body)
     left = without_one_body(model, configurations)
     set_atomic_energies(model, config.atomic_energies or "least_squares", left)
     warn_of_rounding(model, configurations)
+
+
+def initialise_anisotropy(part: Potential, singles: Sequence[Batch]) -> None:
+    """Sets the energy scale of a new anisotropy part; without energies of directions to learn from it is silent."""
+    part.set_energy_scale(anisotropy_scale(part, *_with_directions(singles)) or 0.0)
+
+
+def _with_directions(singles: Sequence[Batch]) -> tuple[list[DirectionLabels], list[Graph]]:
+    """Labels and graphs of some of the structures that have energies of directions."""
+    if isinstance(singles, ShardSingles):
+        return [], []
+    known = [(single.directions, single.graph) for single in singles if single.directions is not None]
+    return [labels for labels, _ in known[:SCALE_SAMPLE]], [graph for _, graph in known[:SCALE_SAMPLE]]
 
 
 def warn_of_rounding(model: Potential, configurations: Sequence[Configuration]) -> None:

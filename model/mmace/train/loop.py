@@ -16,7 +16,7 @@ from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
 from mmace.train.distributed import join_processes
 from mmace.train.files import DISK_FULL, locked
-from mmace.train.gathered import Joined, has_energies
+from mmace.train.gathered import Joined, has_directions, has_energies
 from mmace.train.heads import by_head, with_heads_of_data
 from mmace.train.initialise import with_moment_range
 from mmace.train.reading import check_elements, check_moments
@@ -116,8 +116,14 @@ def _checked(
         by_head(part, potential_config.heads)  # refuses unknown heads
     m_max = {element: potential_config.m_max_of(element) for element in potential_config.elements}
     check_moments(everything, m_max)
-    if not has_energies(train_configurations):
+    turned = has_directions(train_configurations)
+    if not (turned or has_energies(train_configurations)):
         raise UserError("training: no configuration has an energy; label at least one")
+    if turned and potential_config.anisotropy is None and potential_config.symmetry not in ("soc", "paper"):
+        raise UserError(
+            f"training: the data have energies of directions, which mean nothing to symmetry = "
+            f"{potential_config.symmetry}; give soc, or an anisotropy part"
+        )
     late = [stage.start for stage in config.stages if stage.start >= config.epochs]
     if late:
         logger.warning("stages: the one after %d epochs never begins: the training has %d", late[0], config.epochs)
@@ -141,9 +147,9 @@ def _potential_config(
     if config is not None:
         given, there = config.to_dict(), initial_model.config.to_dict()
         for name in sorted(given.keys() - {"m_max", "seed"}):
-            if given[name] != there[name]:
+            if given[name] != there.get(name):
                 raise UserError(
-                    f"training: the model to start from has {name} = {there[name]!r}, the settings ask for "
+                    f"training: the model to start from has {name} = {there.get(name)!r}, the settings ask for "
                     f"{given[name]!r}; leave the setting out or start a new model"
                 )
     return initial_model.config

@@ -1,4 +1,4 @@
-"""The loss: weighted squared (or Huber) errors of energy, forces, stress and magnetic forces."""
+"""The loss: weighted squared (or Huber) errors of energy, forces, stress and magnetic forces, and of the anisotropy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mmace.fields import ENERGY, FORCES, LABELS, MAGNETIC_FORCES, STRESS
 from mmace.potential import Potential
 from mmace.train.batches import Batch
 from mmace.train.config import TrainingConfig
+from mmace.train.directions import ANISOTROPY, ISOTROPIC, direction_terms, turned_energies
 
 
 def wanted_derivatives(batch: Batch, weights: dict[str, float]) -> dict[str, bool]:
@@ -24,13 +25,19 @@ def loss_terms(output: dict[str, Tensor], batch: Batch, huber_delta: float | Non
     Energy: error per atom, one number per structure. Forces, stress, magnetic forces: mean over the three (nine)
     components; forces and magnetic forces summed over atoms. Unknown labels add nothing.
 
-    Parameters: ``output`` of the potential, ``batch``, ``huber_delta`` in the label's
-    unit. Returns label name → scalar, for the labels that ``output`` has.
+    Energies of directions: see `direction_terms`.
+
+    Parameters: ``output`` of `answers`, ``batch``, ``huber_delta`` in the label's unit. Returns name → scalar, for what
+    ``output`` has.
     """
     atoms = batch.graph.structure
     terms = {}
-    error = (output[ENERGY.name] - batch.labels[ENERGY.name]) / batch.graph.num_atoms.to(output[ENERGY.name].dtype)
-    terms[ENERGY.name] = (_penalty(error, huber_delta) * batch.weights[ENERGY.name]).sum()
+    if ANISOTROPY in output and batch.directions is not None:
+        terms.update(direction_terms(output[ANISOTROPY], batch.directions, batch.graph.num_atoms))
+    if ENERGY.name in output:
+        error = output[ENERGY.name] - batch.labels[ENERGY.name]
+        error = error / batch.graph.num_atoms.to(error.dtype)
+        terms[ENERGY.name] = (_penalty(error, huber_delta) * batch.weights[ENERGY.name]).sum()
     for label in (FORCES, MAGNETIC_FORCES):
         predicted = output.get(label.name)
         if predicted is not None:
@@ -43,15 +50,15 @@ def loss_terms(output: dict[str, Tensor], batch: Batch, huber_delta: float | Non
 
 
 def total_loss(terms: dict[str, Tensor], structures: int, atoms: int, weights: dict[str, float]) -> Tensor:
-    """Loss from the sums of `loss_terms`: energy and stress per structure, forces and magnetic forces per atom.
+    """Loss from the sums of `loss_terms`: forces and magnetic forces per atom, all others per structure.
 
     All structures and atoms count in the denominators, with and without labels, so that a label has the same pull in
     whatever company it comes.
     """
-    counts = {ENERGY.name: structures, STRESS.name: structures, FORCES.name: atoms, MAGNETIC_FORCES.name: atoms}
+    of_atoms = (FORCES.name, MAGNETIC_FORCES.name)
     loss = torch.zeros((), dtype=next(iter(terms.values())).dtype)
     for name, term in terms.items():
-        loss = loss + weights[name] / counts[name] * term
+        loss = loss + weights[name] / (atoms if name in of_atoms else structures) * term
     return loss
 
 
@@ -63,9 +70,31 @@ def batch_loss(
     Parameters: ``weights`` of the labels, where they are not those of ``config``.
     """
     weights = weights or config.weights
-    output = model(batch.graph, **wanted_derivatives(batch, weights), create_graph=True)
+    output = answers(model, batch, weights, create_graph=True)
     terms = loss_terms(output, batch, config.huber_delta)
-    return total_loss(terms, *batch.counts, weights)
+    return total_loss(terms, *batch.counts, term_weights(model, config, weights))
+
+
+def answers(model: Potential, batch: Batch, weights: dict[str, float], create_graph: bool = False) -> dict[str, Tensor]:
+    """What the model says of whatever ``batch`` has labels for: as `Potential.forward`, and anisotropy [R], eV."""
+    output: dict[str, Tensor] = {}
+    if batch.directions is not None:
+        with torch.set_grad_enabled(create_graph):
+            output[ANISOTROPY] = turned_energies(model, batch.graph, batch.directions)
+    if batch.directions is None or any(batch.present.values()):
+        output.update(model(batch.graph, **wanted_derivatives(batch, weights), create_graph=create_graph))
+    return output
+
+
+def term_weights(model: Potential, config: TrainingConfig, weights: dict[str, float]) -> dict[str, float]:
+    """Weights of all terms. The mean over directions counts where it has no business: in an anisotropy part, and in a
+    model of anisotropy alone."""
+    misplaced = model.anisotropy is not None or not model.knows_energies
+    return {
+        **weights,
+        ANISOTROPY: config.anisotropy_weight,
+        ISOTROPIC: config.isotropic_weight if misplaced else 0.0,
+    }
 
 
 def _penalty(error: Tensor, huber_delta: float | None) -> Tensor:

@@ -22,7 +22,8 @@ from mmace.train.config import TrainingConfig
 from mmace.train.configuration import Configuration
 from mmace.train.distributed import Processes
 from mmace.train.files import append_line
-from mmace.train.initialise import initialise, warn_of_rounding
+from mmace.train.gathered import has_directions
+from mmace.train.initialise import initialise, initialise_anisotropy, warn_of_rounding
 from mmace.train.interrupt import DeferredSignals
 from mmace.train.loss import batch_loss
 from mmace.train.one_body import without_one_body
@@ -73,7 +74,7 @@ class Run:
             self.model = self._start_model(potential_config, train_configurations, initial_model)
         self.processes.share_weights(self.model)
         self.model.to(self.processes.device)
-        self.trainable = Trainable(self.model, config.trainable, config.rank, config.seed)
+        self.trainable = Trainable(self.model, self._trainable(train_configurations), config.rank, config.seed)
         self.average = MovingAverage(self.trainable, config.ema_decay)
         self.optimiser = self._new_optimiser()
         with self.processes.together():
@@ -94,6 +95,12 @@ class Run:
         self.started = time.monotonic() - self.state.seconds
         self.written = time.monotonic()
 
+    def _trainable(self, configurations: Sequence[Configuration]) -> str:
+        """What is trained: an anisotropy part only where there is anisotropy to learn, or energies would spoil it."""
+        chosen = self.config.trainable
+        silent = self.model.anisotropy is not None and not has_directions(configurations)
+        return "exchange" if chosen == "all" and silent else chosen
+
     def _prepare(
         self, potential: PotentialConfig, training: Sequence[Configuration], validation: Sequence[Configuration]
     ) -> None:
@@ -113,6 +120,8 @@ class Run:
             initialise(model, configurations, self.singles, config)
             return model
         model = copy.deepcopy(initial_model).cpu()
+        if model.anisotropy is not None and not float(model.anisotropy.energy_scale):  # new: never trained
+            initialise_anisotropy(model.anisotropy, self.singles)
         if config.atomic_energies is not None:
             shift = config.atomic_energies == "shift"  # of whole energies
             left = configurations if shift else without_one_body(model, configurations)

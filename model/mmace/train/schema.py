@@ -31,7 +31,11 @@ def dataclass_schema(cls: type) -> dict[str, Any]:
     hints, words = typing.get_type_hints(cls), field_descriptions(cls)
     properties, required = {}, []
     for field in dataclasses.fields(cls):
-        schema = {"description": words[field.name], **_of_type(hints[field.name])}
+        if field.name == "anisotropy":  # settings of the same kind once more
+            kind: dict[str, Any] = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+        else:
+            kind = _of_type(hints[field.name])
+        schema = {"description": words[field.name], **kind}
         if field.name in CHOICES:
             schema["enum"] = list(CHOICES[field.name])
         if field.name == "atomic_energies":  # of the texts only these mean something

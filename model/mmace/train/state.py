@@ -110,6 +110,8 @@ def data_hash(configurations: Iterable[Configuration]) -> str:
         for name in ("numbers", "positions", "cell", "pbc", "magmoms", "energy", "forces", "stress", "magnetic_forces"):
             value = getattr(configuration, name)
             digest.update(name.encode() if value is None else np.ascontiguousarray(value).tobytes())
+        if configuration.directions is not None and configuration.anisotropy is not None:
+            digest.update(b"directions" + configuration.directions.tobytes() + configuration.anisotropy.tobytes())
         digest.update(np.float64(configuration.weight).tobytes())
         if configuration.head is not None:
             digest.update(b"head" + configuration.head.encode())

@@ -2,7 +2,7 @@
 
 Names of weights in a `Potential`: ``embedding``; ``layers.<t>.…`` with the radial functions ``message.…``, the channel
 mixes ``product.mix``, ``mix`` and ``mix_own``, the products ``product.weights``, the own moment ``own.radial``;
-``readouts.<t>.weights.<n>``.
+``readouts.<t>.weights.<n>``. Those of an anisotropy part have ``anisotropy.`` in front.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmace.errors import UserError
 from mmace.potential import Potential
 
 
@@ -30,14 +31,20 @@ class Selection:
 def select(model: Potential, trainable: str, rank: int) -> Selection:
     """What ``trainable`` means for ``model``.
 
-    all: every weight. last: the readouts of all layers, and the last layer's product weights (per element, coupling
-    and channel). low-rank: every matrix inside the layers (radial networks, mixes, product weights, residuals) that
-    has more than ``rank`` rows and columns changes by a matrix of that rank; smaller ones and the readouts are
-    trained as they are; the element embedding stays.
+    all: every weight. anisotropy: those of the anisotropy part; exchange: all others. last: the readouts of all layers,
+    and the last layer's product weights (per element, coupling and channel). low-rank: every matrix inside the layers
+    (radial networks, mixes, product weights, residuals) that has more than ``rank`` rows and columns changes by a
+    matrix of that rank; smaller ones and the readouts are trained as they are; the element embedding stays.
+    Raises `UserError` for a part that the model does not have.
     """
     parameters = dict(model.named_parameters())
     if trainable == "all":
         return Selection(tuple(parameters), ())
+    if trainable in ("anisotropy", "exchange"):
+        if model.anisotropy is None:
+            raise UserError(f"training: trainable is {trainable!r}, but the model has no anisotropy part; give all")
+        wanted = trainable == "anisotropy"
+        return Selection(tuple(name for name in parameters if name.startswith("anisotropy.") == wanted), ())
     last = len(model.layers) - 1
     readouts = [name for name in parameters if re.fullmatch(r"readouts\.\d+\..+", name)]
     if trainable == "last":

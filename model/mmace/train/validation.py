@@ -11,9 +11,10 @@ from mmace.fields import LABELS
 from mmace.potential import Potential
 from mmace.train.batches import Batch, ShardSingles, joined, sizes_of
 from mmace.train.config import TrainingConfig
+from mmace.train.directions import ANISOTROPY, ISOTROPIC
 from mmace.train.distributed import Processes
 from mmace.train.evaluate import ErrorSums, batch_errors
-from mmace.train.loss import loss_terms, total_loss, wanted_derivatives
+from mmace.train.loss import answers, loss_terms, term_weights, total_loss
 
 LEAST_BATCH = 16  # structures
 
@@ -64,11 +65,11 @@ def validation_errors(
 
     Errors are of all labels that are there, also of those with weight 0.
     """
-    sums, totals = ErrorSums(), {label.name: 0.0 for label in LABELS}
+    sums, totals = ErrorSums(), dict.fromkeys([*(label.name for label in LABELS), ANISOTROPY, ISOTROPIC], 0.0)
     atoms = 0
     for batch in batches:
         batch = batch.to(processes.device)
-        output = model(batch.graph, **wanted_derivatives(batch, dict.fromkeys(weights, 1.0)))
+        output = answers(model, batch, dict.fromkeys(weights, 1.0))
         batch_errors(output, batch, sums)
         atoms += len(batch.graph.structure)
         for name, term in loss_terms(output, batch, config.huber_delta).items():
@@ -83,4 +84,4 @@ def validation_errors(
         name: torch.tensor(total, dtype=torch.float64)
         for name, total in zip(names, everything[2 : 2 + len(names)].tolist(), strict=True)
     }
-    return float(total_loss(terms, sums.count, atoms, weights)), sums
+    return float(total_loss(terms, sums.count, atoms, term_weights(model, config, weights))), sums

@@ -96,3 +96,27 @@ def test_what_cannot_be_predicted_is_said():
         predict_anisotropy(model(), [fept()], PredictionSettings(moments="relaxed"))
     with pytest.raises(ValueError, match="there are 14 and 26 points"):
         PredictionSettings(directions="lebedev:15")
+
+
+def test_predictions_are_kept_and_found_again(tmp_path, monkeypatch):
+    from jobflow import Flow, run_locally
+    from memory_stores import MemoryStores, memory_store
+
+    from mmace import to_bytes
+    from mmace_flows.properties.anisotropy_prediction_maker import AnisotropyPredictionMaker
+
+    stores = MemoryStores(tmp_path)
+    stores.predictions = memory_store("prediction_key")
+    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda *_: stores)
+    members = [stores.save_model(to_bytes(model(seed)), {}) for seed in range(2)]
+    maker, structures = AnisotropyPredictionMaker(settings=FIXED), [fept(), fept((2.5, 0.2)), fept()]
+
+    def output() -> dict:
+        job = maker.make(structures, members, "study", "part 1")
+        return run_locally(Flow([job]), ensure_success=True, log=False)[job.uuid][1].output
+
+    first, again = output(), output()
+    assert first["made"] == 2 and again["made"] == 0
+    assert first["prediction_keys"] == again["prediction_keys"] and stores.predictions.count() == 2
+    assert first["prediction_keys"][0] == first["prediction_keys"][2]
+    assert "2 of them found" not in stores.events[0][2] and "3 of them found" in stores.events[-1][2]

@@ -1,0 +1,97 @@
+"""Predictions of anisotropy that are kept: found in the store by content, else made and stored; also as a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Job, Maker, job
+
+from mmace_flows.properties.anisotropy_prediction import PredictionSettings, committee_hash, predict_anisotropy
+from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, prediction_key
+from mmace_flows.schemas.structure import MagneticStructure
+
+if TYPE_CHECKING:
+    from mmace import Potential
+
+SAY_EVERY = 10.0  # seconds between events
+PIECE = 50  # structures that are predicted, and then kept, together: what a kill may cost
+
+
+def find_or_predict(
+    stores: Any,
+    models: Sequence[Potential],
+    structures: Sequence[MagneticStructure],
+    settings: PredictionSettings,
+    campaign: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[AnisotropyPrediction], int]:
+    """Predictions in the order of ``structures``, and how many of them had to be made; those are in the store then.
+
+    ``progress(done, all)`` counts what was to be made. Raises UserError as `predict_anisotropy` does; what was made
+    before is kept.
+    """
+    name = committee_hash(models)
+    keys = [prediction_key(structure, name, settings.model_dump()) for structure in structures]
+    known = {
+        one["prediction_key"]: AnisotropyPrediction.from_store(one)
+        for one in stores.predictions.query({"prediction_key": {"$in": sorted(set(keys))}})
+    }
+    missing = {key: one for key, one in zip(keys, structures, strict=True) if key not in known}
+    wanted = list(missing.values())
+    for start in range(0, len(wanted), PIECE):
+
+        def tell(done: int, _: int, start: int = start) -> None:
+            if progress is not None:
+                progress(start + done, len(wanted))
+
+        made = predict_anisotropy(models, wanted[start : start + PIECE], settings, campaign, tell)
+        stores.predictions.update([one.model_dump(mode="json") for one in made], key="prediction_key")
+        known |= {one.prediction_key: one for one in made}
+    return [known[key] for key in keys], len(wanted)
+
+
+@dataclass
+class AnisotropyPredictionMaker(Maker):
+    """Job: anisotropy of a chunk of structures by stored models, into the store.
+
+    The output names the prediction keys in the order of the structures, how many were made now, and the seconds.
+    """
+
+    name: str = "predict anisotropy"
+    stage: str = "predict"
+    settings: PredictionSettings = field(default_factory=PredictionSettings)
+
+    def make(
+        self, structures: Sequence[MagneticStructure], models: Sequence[str], campaign: str, part: str = ""
+    ) -> Job:
+        """``models``: hashes of the members of a committee, or of one model; ``part`` names the chunk."""
+        made: Job = self.run(list(structures), list(models), campaign, part)
+        made.name = f"{self.stage}: {part or f'{len(structures)} structures'}"
+        return made
+
+    @job
+    def run(self, structures: list[Any], models: list[str], campaign: str, part: str = "") -> dict[str, Any]:
+        """What a worker does: load the models, predict what is not there, tell."""
+        from mmace import from_bytes
+        from mmace_flows.execution.stores import open_stores
+
+        stores, started = open_stores(), time.monotonic()
+        committee = [from_bytes(stores.load_model(key), f"model {key}")[0].eval() for key in models]
+        chunk = [MagneticStructure.model_validate(one) for one in structures]
+        said = [started]
+
+        def tell(done: int, total: int) -> None:
+            if time.monotonic() - said[0] > SAY_EVERY:
+                said[0] = time.monotonic()
+                left = (said[0] - started) / done * (total - done)
+                stores.event(campaign, self.stage, f"{part} {done} of {total} structures, {left:.0f} s left")
+
+        found, made = find_or_predict(stores, committee, chunk, self.settings, campaign, tell)
+        seconds = time.monotonic() - started
+        title = f"{self.stage}: {part or f'{len(chunk)} structures'}"
+        line = f"{part or 'structures'}: {len(chunk)}, {len(chunk) - made} of them found in the database"
+        stores.event(campaign, self.stage, line, ends_job=title)
+        return {"prediction_keys": [one.prediction_key for one in found], "made": made, "seconds": seconds}
