@@ -1,17 +1,21 @@
 """Wait for a database that is gone, instead of failing: workers and runners do, commands that only ask do not.
 
-A process becomes patient with `be_patient`. From then on reads of its stores wait until the server answers again, and
-writes are first kept on disk (`spool`) and then wait. Everything that is written has a content key and replaces itself,
-so that a write that had reached the server before the line broke is stored once.
+A process becomes patient with `be_patient`. From then on reads of its stores wait until the server answers again.
+Writes do not wait: they are kept on disk (`spool`), and so is the end of the job, so that a job that is complete but for
+the database costs nothing if its process dies while it waits. Before the next read all that is delivered. Everything
+that is written has a key and replaces itself: what had reached the server before the line broke is stored once.
 """
 
 from __future__ import annotations
 
 import errno
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pymongo
@@ -22,6 +26,7 @@ from mmace_flows.execution.spool import Spool
 
 if TYPE_CHECKING:
     from mmace_flows.execution.connection import Connection
+    from mmace_flows.execution.stores import Stores
 
 T = TypeVar("T")
 
@@ -30,6 +35,7 @@ LONGEST_PAUSE = 30.0
 ANSWER_SECONDS = 10.0
 # a server that answers, but cannot work now: shutting down, stepping down, its disk full
 BUSY_CODES = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436, 14031})
+ROOM_BYTES = 16 * 1024**2  # free space below which a run folder counts as full
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -67,40 +73,76 @@ def pauses() -> Iterator[float]:
 class Patience:
     """How a process waits for its database, and what it says meanwhile."""
 
-    connection: Connection
+    stores: Stores
     say: Callable[[str], None]
     spool: Spool = field(init=False)
+    pending: bool = False  # results of this process wait on disk
+    _next_try: float = 0.0
 
     def __post_init__(self) -> None:
-        self.spool = Spool.of(self.connection)
+        self.spool = Spool.of(self.stores.connection)
 
-    def wait(self, error: BaseException) -> None:
-        """Until the server answers; starts the embedded one again. Says what happens, once and not at each try."""
-        began = time.monotonic()
-        self.say(f"{self.connection.where} does not answer ({type(error).__name__}); waiting for it")
+    def wait(self, error: BaseException | None) -> None:
+        """Until the server answers and has what waited on disk. Says what happens, once and not at each try.
+
+        ``error``: None if it has been told already that the server is away.
+        """
+        connection, began = self.stores.connection, time.monotonic()
+        if error is not None:
+            self.say(f"{connection.where} does not answer ({type(error).__name__}); waiting for it")
         told = ""
         for pause in pauses():
             time.sleep(pause)
             try:
-                revive(self.connection)
+                revive(connection)
+                self.flush()
             except UserError as problem:  # why the embedded server cannot be started: disk full, for one
                 if str(problem) != told:
                     self.say(str(problem))
                 told = str(problem)
-            except PyMongoError:
-                continue
+            except PyMongoError as again:
+                if not unreachable(again):
+                    raise
             else:
                 break
         self.say(f"the database answers again after {time.monotonic() - began:.0f} s")
+
+    def keep(self, entry: dict[str, Any]) -> bool:
+        """Put a write on disk, to be done later; False if that is not possible."""
+        if self.spool.put(entry, self.say) is None:
+            return False
+        self.pending, self._next_try = True, time.monotonic() + ANSWER_SECONDS
+        return True
+
+    def flush(self) -> None:
+        """Store what waits on disk. Raises pymongo's errors."""
+        if self.pending:
+            from mmace_flows.execution.delivery import deliver
+
+            deliver(self.stores, self.say)
+            self.pending = False
+
+    def away(self) -> bool:
+        """Whether results still have to wait on disk; asks the server now and then."""
+        if self.pending and time.monotonic() >= self._next_try:
+            self._next_try = time.monotonic() + ANSWER_SECONDS
+            try:
+                with pymongo.timeout(ANSWER_SECONDS):
+                    self.stores.connection.client.admin.command("ping")
+                self.flush()
+            except PyMongoError as error:
+                if not unreachable(error):
+                    raise
+        return self.pending
 
 
 _patience: Patience | None = None
 
 
-def be_patient(connection: Connection, say: Callable[[str], None]) -> Patience:
+def be_patient(stores: Stores, say: Callable[[str], None]) -> Patience:
     """From now on this process waits for its database. For processes with work to lose."""
     global _patience
-    _patience = Patience(connection, say)
+    _patience = Patience(stores, say)
     return _patience
 
 
@@ -108,6 +150,17 @@ def impatient() -> None:
     """Back to failing at once, as every process begins."""
     global _patience
     _patience = None
+
+
+@contextmanager
+def directly() -> Iterator[None]:
+    """While the block runs nothing waits and nothing is kept on disk: for what delivers."""
+    global _patience
+    held, _patience = _patience, None
+    try:
+        yield
+    finally:
+        _patience = held
 
 
 def patience() -> Patience | None:
@@ -125,10 +178,23 @@ def revive(connection: Connection) -> None:
         connection.client.admin.command("ping")
 
 
+def wait_for_room(patience: Patience) -> None:
+    """Until the disk of the current folder has room again."""
+    folder = Path.cwd()
+    patience.say(f"no space left on the disk of {folder}; the job goes back into the queue, waiting for space")
+    for pause in pauses():
+        time.sleep(pause)
+        if shutil.disk_usage(folder).free >= ROOM_BYTES:
+            patience.say("there is space again")
+            return
+
+
 def reading(operation: Callable[[], T]) -> T:
     """The operation's result; a patient process tries again and again."""
     while True:
         try:
+            if _patience is not None:
+                _patience.flush()
             return operation()
         except PyMongoError as error:
             if _patience is None or not unreachable(error):
@@ -136,22 +202,20 @@ def reading(operation: Callable[[], T]) -> T:
             _patience.wait(error)
 
 
-def writing(operation: Callable[[], T], entry: Callable[[], dict[str, Any]]) -> T:
-    """As `reading`, with what is to be written kept on disk as soon as the first try failed.
-
-    ``entry`` gives what `delivery` needs to do the write should this process die while it waits.
-    """
-    try:
-        return operation()
-    except PyMongoError as error:
-        if _patience is None or not unreachable(error):
-            raise
-        kept = _patience.spool.put(entry(), _patience.say)
-        _patience.wait(error)
-    result = reading(operation)
-    if kept is not None:
-        kept.unlink(missing_ok=True)
-    return result
+def writing(operation: Callable[[], Any], entry: Callable[[], dict[str, Any]]) -> None:
+    """Do a write now; or, in a patient process whose database is away, keep on disk what `delivery` needs to do it."""
+    fault: BaseException | None = None
+    if _patience is None or not _patience.away():
+        try:
+            operation()
+            return
+        except PyMongoError as error:
+            if _patience is None or not unreachable(error):
+                raise
+            fault = error
+    if not _patience.keep(entry()):
+        _patience.wait(fault)
+        reading(operation)
 
 
 def streaming(start: Callable[[], Iterator[T]]) -> Iterator[T]:

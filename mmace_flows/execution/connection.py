@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # a server that is silent for longer is given up, and looked for again by those who are patient (`backoff`)
 SILENT_MS: dict[str, Any] = {"serverSelectionTimeoutMS": 15_000, "connectTimeoutMS": 15_000, "socketTimeoutMS": 120_000}
 
+LOOPBACK_MS = 5_000  # the embedded server is on this machine: it answers soon, or it is dead
+
 
 class Unreachable(UserError):
     """The server does not answer: now, but perhaps later."""
@@ -89,7 +91,7 @@ def _open(settings: Settings) -> Connection:
         where = f"{settings.database}: the server {config.host}:{config.port}"
         return _open_client(settings, None, config.client_arguments(), config.database, where)
     embedded = EmbeddedDatabase(settings)
-    arguments = embedded.join()
+    arguments = embedded.join() | {"serverSelectionTimeoutMS": LOOPBACK_MS}
     try:
         return _open_client(settings, embedded, arguments, DATABASE, f"the database in {embedded.folder}")
     except BaseException:
@@ -106,7 +108,7 @@ def _open_client(
 
     try:
         # journal: what has been acknowledged survives `kill -9` of the server
-        client: MongoClient[dict[str, Any]] = MongoClient(**arguments, journal=True, appname="mmace", **SILENT_MS)
+        client: MongoClient[dict[str, Any]] = MongoClient(journal=True, appname="mmace", **{**SILENT_MS, **arguments})
         hello, at = client.admin.command("hello"), time.monotonic()
         client[name].command("dbStats")
     except OperationFailure as error:

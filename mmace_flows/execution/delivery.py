@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmace_flows.execution.spool import Spool
+from pymongo.errors import PyMongoError
+
+from mmace.errors import UserError
+from mmace_flows.execution.backoff import directly, unreachable
+from mmace_flows.execution.spool import DAMAGED, Spool
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
@@ -20,7 +25,7 @@ class Delivered:
 
     stored: int = 0
     superseded: int = 0  # ends of jobs that another worker has or had in hand by now
-    damaged: int = 0
+    damaged: int = 0  # set aside under another name
 
     def __bool__(self) -> bool:
         return bool(self.stored or self.superseded or self.damaged)
@@ -30,7 +35,7 @@ class Delivered:
         if self.superseded:
             parts.append(f"{self.superseded} not needed any more")
         if self.damaged:
-            parts.append(f"{self.damaged} damaged and set aside")
+            parts.append(f"{self.damaged} set aside")
         return ", ".join(parts)
 
 
@@ -38,31 +43,33 @@ def deliver(stores: Stores, say: Callable[[str], None] = print, apply: bool = Tr
     """Store everything that waits; a file goes only after the server has confirmed its content.
 
     ``apply``: also make the jobs ready that wait for a delivered one, for which the recipe must be importable; without
-    it the next `mmace resume` does that. Does nothing while another process delivers. Raises pymongo's errors if the
-    server is gone again.
+    it the next `mmace resume` does that. A result that the server refuses is set aside. Raises pymongo's errors if the
+    server is gone again, UserError if another process delivers for a minute.
     """
     spool, result = Spool.of(stores.connection), Delivered()
     if not spool.waiting():
         return result
-    lock = spool.lock()
-    if not lock.acquire(timeout=0.0):
-        return result
-    try:
+    with spool.lock(), directly():
         for path in spool.waiting():
             try:
                 entry = spool.read(path)
+                if entry is None:
+                    result.damaged += 1
+                    say(f"{path}: damaged, set aside")
+                elif _store(stores, entry, apply):
+                    result.stored += 1
+                else:
+                    result.superseded += 1
             except FileNotFoundError:
-                continue  # its own process was quicker
-            if entry is None:
+                continue  # removed by hand
+            except PyMongoError as error:
+                if unreachable(error):
+                    raise
+                # one that the server will never take must not hold up the others
                 result.damaged += 1
-                say(f"{path}: damaged, set aside")
-            elif _store(stores, entry, apply):
-                result.stored += 1
-            else:
-                result.superseded += 1
+                say(f"{path}: refused by the database ({type(error).__name__}: {error}), set aside")
+                path.rename(path.with_suffix(DAMAGED))
             path.unlink(missing_ok=True)
-    finally:
-        lock.release()
     if result:
         say(str(result))
     return result
@@ -109,4 +116,27 @@ def _end_job(stores: Stores, entry: dict[str, Any], apply: bool) -> bool:
         from mmace_flows.execution.recovery import recover
 
         recover(stores, firework["spec"]["campaign"], others_live=True)
+    return True
+
+
+def deliver_all(stores: Stores, say: Callable[[str], None]) -> str:
+    """`mmace deliver`: store what waits; returns a last line."""
+    if not Spool.of(stores.connection).waiting():
+        return f"nothing waits in {Spool.of(stores.connection).folder}"
+    result = deliver(stores, say, apply=_load_recipes(stores, say))
+    return "" if result else "nothing waits any more"
+
+
+def _load_recipes(stores: Stores, say: Callable[[str], None]) -> bool:
+    """Import the recipes of unfinished campaigns, whose jobs a delivered job may make; False if one is not here."""
+    from mmace_flows.execution.campaign import list_campaigns
+    from mmace_flows.execution.recipe import load_recipe
+
+    try:
+        for campaign in list_campaigns(stores):
+            if campaign.finished is None:
+                load_recipe(Path(campaign.details.get("recipe_file") or campaign.recipe))
+    except UserError as error:
+        say(f"{error}; results are stored, and `mmace resume` goes on from there")
+        return False
     return True

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
-import time
 from collections import Counter
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fireworks import Firework, FWAction, LaunchPad
@@ -21,7 +18,6 @@ from mmace_flows.execution.safe_loading import RefusedDocument, check_spec, quar
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
 
-ROOM_BYTES = 64 * 1024**2  # free space below which a run folder counts as full
 FULL_TRIES = 3  # a job that fills the disk this often in one worker fails
 
 
@@ -50,17 +46,19 @@ class ProjectLaunchPad(LaunchPad):
             return backoff.reading(lambda: self._put_back(launch_id))
         if backoff.disk_full(fault) and self._wait_for_room(launch_id, patience):
             return backoff.reading(lambda: self._put_back(launch_id))
-        try:
-            return super().complete_launch(launch_id, action, state)
-        except Exception as error:
-            if not backoff.unreachable(error):
-                raise
-            entry = {"kind": "end of job", "launch_id": launch_id, "state": state}
-            patience.spool.put(entry | {"action": action.to_dict() if action else None}, patience.say)
-            patience.wait(error)
-        from mmace_flows.execution.delivery import deliver
-
-        return backoff.reading(lambda: deliver(self.stores, patience.say))
+        missed: Exception | None = None
+        if not patience.away():  # what the job has written must be stored before the job counts as done
+            try:
+                return super().complete_launch(launch_id, action, state)
+            except Exception as error:
+                if not backoff.unreachable(error):
+                    raise
+                missed = error
+        entry = {"kind": "end of job", "launch_id": launch_id, "state": state}
+        while not patience.keep(entry | {"action": action.to_dict() if action else None}):
+            patience.wait(missed)
+        patience.wait(missed)
+        return None
 
     def write_end(self, launch_id: int, action: dict[str, Any] | None, state: str) -> None:
         """Write a job's end into its launch, leaving the workflow to `recovery.recover`."""
@@ -135,13 +133,8 @@ class ProjectLaunchPad(LaunchPad):
         self._full[number] += 1
         if self._full[number] >= FULL_TRIES:
             return False
-        folder = Path.cwd()
-        patience.say(f"no space left on the disk of {folder}; the job goes back into the queue, waiting for space")
-        for pause in backoff.pauses():
-            time.sleep(pause)
-            if shutil.disk_usage(folder).free >= ROOM_BYTES:
-                return True
-        raise AssertionError("pauses never end")
+        backoff.wait_for_room(patience)
+        return True
 
 
 class _Verbatim(FWAction):

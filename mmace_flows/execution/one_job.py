@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mmace_flows.execution import backoff
+from mmace_flows.execution.backoff import wait_for_room
 
 if TYPE_CHECKING:
     from fireworks import FWorker
@@ -20,6 +22,27 @@ def say(text: str) -> None:
     print(f"{datetime.now():%H:%M:%S}  {text}", flush=True)
 
 
+class Forgiving:
+    """A stream for a log on a disk that may be full: a line that cannot be written is no reason to lose a job."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As the stream's; never raises OSError."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As the stream's; never raises OSError."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def open_patiently() -> Stores:
     """The stores, with a process that waits for its database from now on; results that wait on disk are stored first.
 
@@ -29,6 +52,7 @@ def open_patiently() -> Stores:
     from mmace_flows.execution.delivery import deliver
     from mmace_flows.execution.stores import open_stores
 
+    sys.stdout, sys.stderr = Forgiving(sys.stdout), Forgiving(sys.stderr)  # type: ignore[assignment]
     for pause in backoff.pauses():
         try:
             stores = open_stores()
@@ -36,7 +60,7 @@ def open_patiently() -> Stores:
         except Unreachable as error:
             say(f"{error}; tried again in {pause:.0f} s")
             time.sleep(pause)
-    backoff.be_patient(stores.connection, say)
+    backoff.be_patient(stores, say)
     backoff.reading(lambda: deliver(stores, say))
     return stores
 
@@ -48,15 +72,16 @@ def run_one(stores: Stores, worker: FWorker) -> bool:
     """
     from fireworks.core.rocket_launcher import launch_rocket
 
+    patience = backoff.patience()
     try:
         return bool(launch_rocket(stores.launchpad, worker, strm_lvl="INFO"))
     except Exception as error:
-        patience = backoff.patience()
-        if patience is None or not backoff.unreachable(error):
+        if patience is None or not (backoff.unreachable(error) or backoff.disk_full(error)):
             raise
-        patience.wait(error)
-    finally:
-        sys.stdout.flush()
+        if backoff.disk_full(error):
+            wait_for_room(patience)
+        else:
+            patience.wait(error)
     backoff.reading(lambda: _mend(stores, worker))
     return True
 

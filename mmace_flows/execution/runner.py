@@ -71,7 +71,7 @@ class Runner:
 
         Waits for a database that is gone, as the workers do.
         """
-        patience = be_patient(self.stores.connection, self.display.line)
+        patience = be_patient(self.stores, self.display.line)
         outage: Exception | None = None
         try:
             while True:

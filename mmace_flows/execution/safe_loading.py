@@ -175,3 +175,17 @@ def quarantine(launchpad: LaunchPad, fw_id: int, refusal: RefusedDocument) -> No
             launchpad.launches.update_one(
                 {"launch_id": launch["launch_id"]}, {"$set": {"state": "FIZZLED", "action": action}}
             )
+
+
+def check_document(value: Any) -> None:
+    """Raise RefusedDocument if anything in a document asks for a class, function or task that may not be loaded."""
+    if isinstance(value, dict):
+        if "_fw_name" in value:
+            raise RefusedDocument(f"a document asks for the task {_short(value['_fw_name'])}")
+        if "@module" in value and ("@class" in value or "@callable" in value):
+            check_class(value["@module"], value.get("@class", value.get("@callable")))
+        for one in value.values():
+            check_document(one)
+    elif isinstance(value, list):
+        for one in value:
+            check_document(one)

@@ -1,0 +1,135 @@
+"""`mmace gc`: what nothing refers to any more in GridFS, and working folders of campaigns that are done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmace_flows.execution.archive_contents import KEY
+from mmace_flows.execution.processes import ProcessName
+from mmace_flows.execution.stores import INDEXES
+
+if TYPE_CHECKING:
+    from mmace_flows.execution.stores import Stores
+
+AGE = timedelta(days=1)  # younger things may belong to a job whose document is still being written
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One thing that could go."""
+
+    kind: str
+    name: str
+    bytes: int
+    place: Any  # of a blob: (bucket, _id); of a folder: its path
+
+
+def find_garbage(stores: Stores, age: timedelta = AGE) -> list[Garbage]:
+    """Everything that could go. Only what is older than ``age`` counts."""
+    before = stores.now() - age
+    return [*_blobs(stores, before), *_pieces(stores, before), *_folders(stores, before)]
+
+
+def delete(stores: Stores, garbage: Garbage) -> None:
+    """Delete one thing."""
+    if isinstance(garbage.place, Path):
+        shutil.rmtree(garbage.place, ignore_errors=True)
+        return
+    bucket, identifier = garbage.place
+    database = stores.connection.database
+    # the entry goes first: without it the content is never found, whatever happens in between
+    database[f"{bucket}.files"].delete_one({"_id": identifier})
+    database[f"{bucket}.chunks"].delete_many({"files_id": identifier})
+
+
+def _blobs(stores: Stores, before: datetime) -> Iterator[Garbage]:
+    """Arrays that no job's output names, models whose hash stands in no document."""
+    database = stores.connection.database
+    old = {"uploadDate": {"$lt": before}}
+    arrays = {one["_id"]: one for one in database["jobs_data.files"].find(old)}
+    models = {one["_id"]: one for one in database["models.files"].find(old)}
+    if not arrays and not models:
+        return
+    used: set[str] = set()
+    for collection in INDEXES:
+        if collection != "events":
+            for document in database[collection].find({}):
+                _names(document, used)
+    # references of jobs that still wait stand in the queue
+    for firework in database["fireworks"].find({"state": {"$nin": ["COMPLETED", "ARCHIVED"]}}, {"spec": 1}):
+        _names(firework, used)
+    for identifier, entry in arrays.items():
+        name = str((entry.get("metadata") or {}).get("blob_uuid"))
+        if name not in used:
+            yield Garbage("array", name, entry["length"], ("jobs_data", identifier))
+    for identifier, entry in models.items():
+        if entry["filename"] not in used:
+            yield Garbage("model", entry["filename"], entry["length"], ("models", identifier))
+
+
+def _names(value: Any, into: set[str]) -> None:
+    if isinstance(value, dict):
+        if isinstance(value.get("blob_uuid"), str):
+            into.add(value["blob_uuid"])
+        for one in value.values():
+            _names(one, into)
+    elif isinstance(value, list):
+        for one in value:
+            _names(one, into)
+    elif isinstance(value, str) and KEY.fullmatch(value):
+        into.add(value)
+
+
+def _pieces(stores: Stores, before: datetime) -> Iterator[Garbage]:
+    """Content of uploads that were cut off: chunks without an entry."""
+    database = stores.connection.database
+    for bucket in ("jobs_data", "models"):
+        orphans: list[dict[str, Any]] = [
+            {"$group": {"_id": "$files_id", "bytes": {"$sum": {"$bsonSize": "$$ROOT"}}}},
+            {"$lookup": {"from": f"{bucket}.files", "localField": "_id", "foreignField": "_id", "as": "entry"}},
+            {"$match": {"entry": []}},
+        ]
+        for one in database[f"{bucket}.chunks"].aggregate(orphans, allowDiskUse=True):
+            if one["_id"].generation_time < before:
+                yield Garbage("piece of an upload", str(one["_id"]), one["bytes"], (bucket, one["_id"]))
+
+
+def _folders(stores: Stores, before: datetime) -> Iterator[Garbage]:
+    """Scratch of finished campaigns, and launch folders of workers that are gone."""
+    from mmace_flows.execution.campaign import list_campaigns
+
+    root = stores.connection.settings.data_dir / "campaigns"
+    finished = {one.campaign for one in list_campaigns(stores) if one.finished is not None}
+    for campaign in sorted(root.iterdir()) if root.is_dir() else []:
+        if campaign.name not in finished:
+            continue
+        for folder in [campaign / "scratch", *sorted(campaign.glob("launches/worker-*"))]:
+            if not folder.is_dir() or folder.is_symlink():
+                continue
+            size, newest = _size(folder)
+            if newest < before.timestamp() and not _lives(campaign, folder):
+                kind = "scratch" if folder.name == "scratch" else "launches"
+                yield Garbage(kind, str(folder.relative_to(root)), size, folder)
+
+
+def _lives(campaign: Path, folder: Path) -> bool:
+    """Whether the worker that the folder is named after still runs on this machine."""
+    pid = folder.name.removeprefix("worker-")
+    names = (campaign / "workers").glob(f"*:{pid}:*") if pid.isdigit() else iter(())
+    return any(process is not None and process.alive() for process in (ProcessName.parse(one.name) for one in names))
+
+
+def _size(folder: Path) -> tuple[int, float]:
+    """Bytes in a folder, and when anything in it was last changed, seconds since 1970."""
+    size, newest = 0, folder.stat().st_mtime
+    for where, _, files in os.walk(folder):
+        for name in files:
+            found = os.lstat(os.path.join(where, name))
+            size, newest = size + found.st_size, max(newest, found.st_mtime)
+    return size, newest
