@@ -27,7 +27,7 @@ class SpinOrbitMaker(Maker):
     def make(self, candidate: Candidate, campaign: str) -> Job:
         """The job, named by its stage and the candidate."""
         made: Job = self.run(candidate, campaign)
-        made.name = f"{self.stage}: {candidate_title(candidate)}"
+        made.name = f"{self.stage}: {_title(candidate)}"
         return made
 
     @job
@@ -39,7 +39,7 @@ class SpinOrbitMaker(Maker):
         stores = open_stores()
         candidate = Candidate.model_validate(candidate)
         settings = SpinOrbitSettings.model_validate(self.settings)
-        title = candidate_title(candidate)
+        title = _title(candidate)
 
         def tell(done: int, total: int, seconds: float) -> None:
             if done % 10 == 0 or done == total:
@@ -59,3 +59,9 @@ class SpinOrbitMaker(Maker):
         line = f"{title}: {document.error or f'{len(document.directions)} directions'}"
         stores.event(campaign, self.stage, line, ends_job=f"{self.stage}: {title}", **summary)
         return summary
+
+
+def _title(candidate: Candidate) -> str:
+    """Formula, what the candidate is, and the first letters of its hash: many crystals have the same formula."""
+    formula = candidate.structure.to_atoms().get_chemical_formula(empirical=True)
+    return f"{formula} {candidate_title(candidate)} {candidate.structure.hash()[:6]}"

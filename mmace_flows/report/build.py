@@ -13,9 +13,11 @@ from mmace_flows.report import errors_section, sections
 from mmace_flows.report.data import ReportData
 from mmace_flows.report.figures import bain_figure
 from mmace_flows.report.html import page
+from mmace_flows.report.screening import screening_page
 from mmace_flows.report.style import to_png
 from mmace_flows.schemas.campaign import Campaign
 from mmace_flows.schemas.label import LabelDocument
+from mmace_flows.schemas.screening import ScreeningState
 from mmace_flows.schemas.structure import Document
 
 if TYPE_CHECKING:
@@ -30,7 +32,12 @@ def build_report(campaign: str, output: Path, figures: Path | None = None, store
     """
     from mmace_flows.execution.stores import open_stores
 
-    return write_report(collect(stores or open_stores(), campaign), Path(output), figures)
+    found = stores or open_stores()
+    rounds = read_rounds(found, campaign)
+    data = collect(found, campaign)
+    if rounds:
+        return write_page(screening_page(data, rounds), Path(output))
+    return write_report(data, Path(output), figures)
 
 
 def collect(stores: Stores, campaign: str) -> ReportData:
@@ -84,16 +91,28 @@ def _fields(document: dict[str, Any], schema: type[Document]) -> dict[str, Any]:
 
 def write_report(data: ReportData, output: Path, figures: Path | None = None) -> Path:
     """Write the page for ``data``. Raises UserError if it cannot be written; an older report is then untouched."""
-    from mmace.checkpoint import write_atomically
-
-    write_atomically(output, render(data).encode())
-    output.chmod(0o644)  # a report is to be shown around
+    write_page(render(data), output)
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
         panels = make.bain_panels(data)
         if panels:
             to_png(bain_figure(panels), figures / "bain.png")
     return output
+
+
+def write_page(text: str, output: Path) -> Path:
+    """Write the file, which anybody may read. Raises UserError if it cannot be written; an older one is untouched."""
+    from mmace.checkpoint import write_atomically
+
+    write_atomically(output, text.encode())
+    output.chmod(0o644)  # a report is to be shown around
+    return output
+
+
+def read_rounds(stores: Stores, campaign: str) -> list[ScreeningState]:
+    """States of a screening campaign by round; empty for any other."""
+    found = stores.screening_states.query({"campaign": campaign}, sort={"round": 1})
+    return [ScreeningState.from_store(one) for one in found]
 
 
 def render(data: ReportData) -> str:

@@ -46,7 +46,7 @@ def lead(data: ReportData) -> str:
             numbers.append(
                 (f"{1000 * path.energy_rmse:.1f}", "meV/atom", f"Bain path energy RMSE, {_rests_on(last, path)}")
             )
-    numbers.append((*_duration(seconds), "core time"))
+    numbers.append((*duration(seconds), "core time"))
     text += html.cards(numbers)
     if last:
         verdict = "Stopped" if last.decision == "stop" else "Goes on"
@@ -233,7 +233,7 @@ def provenance(data: ReportData) -> Section:
     return Section("provenance", "Provenance and costs", body)
 
 
-def _duration(seconds: float) -> tuple[str, str]:
+def duration(seconds: float) -> tuple[str, str]:
     """Number and unit."""
     if seconds < 90:
         return f"{seconds:.0f}", "s"

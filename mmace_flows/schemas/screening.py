@@ -19,7 +19,7 @@ class Prospect(Document):
     prospect_id: str = Field(description="hash of campaign and structure with moments")
     campaign: str
     candidate: Candidate
-    parent: str = Field(description="structure hash without moments: what one crystal's orderings share")
+    crystal: str = Field(description="what all orderings and cells of one crystal share")
     formula: str
     held_out: bool = Field(default=False, description="its crystal is computed by DFT and never trained on")
     number: int = Field(description="place in the campaign's list, from 0")
@@ -31,7 +31,7 @@ class Ranked(Document):
     prospect_id: str
     formula: str
     ordering: str
-    parent: str
+    crystal: str
     held_out: bool = False
     predicted: float | None = Field(default=None, description="the ranked quantity, by the model")
     spread: float | None = Field(default=None, description="of K1 over the committee, MJ/m³")

@@ -65,7 +65,7 @@ class ScreeningMaker(Maker):
             part = [one.model_dump(mode="json") for one in found[start : start + 1000]]
             stores.prospects.update(part, key="prospect_id")
         first = first_runs(found, self.rule)
-        crystals = len({one.parent for one in found})
+        crystals = len({one.crystal for one in found})
         told = f"{len(found)} orderings of {crystals} crystals; DFT begins with {len(first)}"
         stores.event(campaign, "prospects", told, ends_job="prospects: collect")
         return self._round(campaign, [one.prospect_id for one in found], first, None)

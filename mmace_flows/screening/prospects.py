@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError
+from mmace_flows.learning.anisotropy_data import crystal_groups
 from mmace_flows.properties.anisotropy_prediction import parent_hash
 from mmace_flows.schemas.screening import Prospect, prospect_id
 from mmace_flows.schemas.structure import Candidate
@@ -29,25 +30,38 @@ def collect_prospects(
             if candidate.magnetic_state != "NM":
                 found.setdefault(candidate.structure.hash(), candidate)
     kept = list(found.values())[:limit]
-    parents = [parent_hash(candidate.structure) for candidate in kept]
-    if len(set(parents)) < 3:
+    crystals = crystals_of(kept)
+    if len(set(crystals)) < 3:
         raise UserError(
-            f"screening {campaign}: {len(set(parents))} crystals have moments, and a ranking needs three at least; "
+            f"screening {campaign}: {len(set(crystals))} crystals have moments, and a ranking needs three at least; "
             "search longer, widen the windows or give more structures"
         )
-    held, _ = split_crystals(parents, rule)
+    held, _ = split_crystals(crystals, rule)
     return [
         Prospect(
             prospect_id=prospect_id(campaign, candidate.structure.hash()),
             campaign=campaign,
             candidate=candidate,
-            parent=parent,
+            crystal=crystal,
             formula=candidate.structure.to_atoms().get_chemical_formula(empirical=True),
-            held_out=parent in set(held),
+            held_out=crystal in set(held),
             number=number,
         )
-        for number, (candidate, parent) in enumerate(zip(kept, parents, strict=True))
+        for number, (candidate, crystal) in enumerate(zip(kept, crystals, strict=True))
     ]
+
+
+def crystals_of(candidates: Sequence[Candidate]) -> list[str]:
+    """What crystal each candidate is: the hash that orderings, supercells and slightly strained copies share.
+
+    Candidates made from one structure are one crystal; of the others `crystal_groups` decides.
+    """
+    origins = [one.parent or parent_hash(one.structure) for one in candidates]
+    first = {origin: one.structure for origin, one in reversed(list(zip(origins, candidates, strict=True)))}
+    names = list(first)
+    groups = crystal_groups([first[name] for name in names])
+    named = {name: names[groups.index(group)] for name, group in zip(names, groups, strict=True)}
+    return [named[origin] for origin in origins]
 
 
 def first_runs(prospects: Sequence[Prospect], rule: ScreeningRule) -> list[str]:
@@ -56,14 +70,14 @@ def first_runs(prospects: Sequence[Prospect], rule: ScreeningRule) -> list[str]:
     Others go crystal by crystal, and to second orderings only after every crystal had its first: what differs between
     crystals is more than what differs between orderings.
     """
-    held, pool = split_crystals([one.parent for one in prospects], rule)
+    held, pool = split_crystals([one.crystal for one in prospects], rule)
     orderings: dict[str, list[str]] = {}
     for one in prospects:
-        orderings.setdefault(one.parent, []).append(one.prospect_id)
+        orderings.setdefault(one.crystal, []).append(one.prospect_id)
     chosen: list[str] = []
     for turn in range(max(len(ids) for ids in orderings.values())):
-        chosen += [orderings[parent][turn] for parent in pool if turn < len(orderings[parent])]
-    return [*(orderings[parent][0] for parent in held), *chosen[: rule.initial]][: rule.max_runs]
+        chosen += [orderings[crystal][turn] for crystal in pool if turn < len(orderings[crystal])]
+    return [*(orderings[crystal][0] for crystal in held), *chosen[: rule.initial]][: rule.max_runs]
 
 
 def read_prospects(stores: Stores, ids: Sequence[str]) -> list[Prospect]:

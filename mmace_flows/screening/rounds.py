@@ -11,6 +11,7 @@ import numpy as np
 
 from mmace.errors import UserError
 from mmace_flows.labels.spin_orbit_runs import read_runs
+from mmace_flows.learning.anisotropy_data import usable
 from mmace_flows.properties.anisotropy_prediction import (
     PredictionSettings,
     committee_hash,
@@ -34,9 +35,9 @@ FLOORS = {"strength_mev_per_atom": 1e-3, "k1": 0.01, "hardness": 0.01}  # below 
 
 def ready_keys(stores: Stores, runs: dict[str, str]) -> list[str]:
     """Keys of converged runs whose crystals are not held out: what models may be trained on."""
-    held = {one.parent for one in read_prospects(stores, list(runs)) if one.held_out}
+    held = {runs[one.prospect_id] for one in read_prospects(stores, list(runs)) if one.held_out}
     found = read_runs(stores.spin_orbit, list(dict.fromkeys(runs.values())))
-    return [one.spin_orbit_key for one in found if one.status == "converged" and one.parent not in held]
+    return [one.spin_orbit_key for one in usable(found) if one.spin_orbit_key not in held]
 
 
 def predict_prospects(
@@ -101,7 +102,7 @@ def build_state(
         round=number,
         quantity=rule.quantity,
         prospects=len(listed),
-        crystals=len({one.parent for one in listed}),
+        crystals=len({one.crystal for one in listed}),
         ranking=[row for place, row in enumerate(ranking) if place < ROWS or row.computed is not None],
         top=top,
         models=list(models),
@@ -149,7 +150,7 @@ def rank(
                 prospect_id=one.prospect_id,
                 formula=one.formula,
                 ordering=one.candidate.magnetic_state,
-                parent=one.parent,
+                crystal=one.crystal,
                 held_out=one.held_out,
                 predicted=value,
                 spread=spread,

@@ -59,11 +59,11 @@ class ScreeningRule(Document):
         return [row.prospect_id for row in [*best, *rest[: allowed - len(best)]]]
 
 
-def split_crystals(parents: Sequence[str], rule: ScreeningRule) -> tuple[list[str], list[str]]:
+def split_crystals(crystals: Sequence[str], rule: ScreeningRule) -> tuple[list[str], list[str]]:
     """Crystals (each once) that are held out, and the others in the order in which DFT takes them first.
 
-    By a hash with the seed: the same crystal goes the same way, whatever else is in the list.
+    By a hash with the seed: the order of the list decides nothing.
     """
-    crystals = sorted(dict.fromkeys(parents), key=lambda parent: content_hash(["screening", rule.seed, parent]))
-    held = min(rule.held_out, max(0, len(crystals) - 2))
-    return crystals[:held], crystals[held:]
+    ordered = sorted(dict.fromkeys(crystals), key=lambda crystal: content_hash(["screening", rule.seed, crystal]))
+    held = min(rule.held_out, max(0, len(ordered) - 2))
+    return ordered[:held], ordered[held:]

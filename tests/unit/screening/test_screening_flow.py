@@ -1,0 +1,178 @@
+"""The rounds of a screening campaign, run by jobflow on stores in memory, with anisotropy from a formula."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from anisotropy_samples import run as formula_run
+from anisotropy_samples import structure
+from jobflow import Flow, Job, JobStore, Maker, job, run_locally
+from maggma.stores import MemoryStore
+from monty.json import jsanitize
+
+from mmace_flows.learning.anisotropy_train_maker import AnisotropyTrainMaker
+from mmace_flows.properties.anisotropy_prediction import PredictionSettings
+from mmace_flows.report.data import ReportData
+from mmace_flows.report.screening import screening_page
+from mmace_flows.schemas.screening import ScreeningState
+from mmace_flows.schemas.structure import Candidate
+from mmace_flows.screening.flow import ScreeningMaker
+from mmace_flows.screening.rule import ScreeningRule
+
+POTENTIAL = {
+    "r_max": 3.2, "hidden": "4x0e", "l_pos": 2, "l_mag": 1, "correlation": 2, "num_bessel": 4, "num_chebyshev": 3,
+    "radial_hidden": [8], "readout_hidden": 4,
+}  # fmt: skip
+TRAINING = {"epochs": 3, "num_threads": 1, "ema_decay": None}
+PAIRS = ("FePt", "FeCo", "FeNi", "CoPt", "CoNi", "NiPt", "MnPt")
+SHARE = {"Fe": 0.002, "Co": 0.001, "Ni": -0.001, "Pt": 0.004, "Mn": -0.002}  # eV, of K1·V by element
+FAILS = "MnPt"
+
+
+def memory(key: str) -> MemoryStore:
+    store = MemoryStore(key=key)
+    store.connect()
+    return store
+
+
+@dataclass
+class ScreeningStores:
+    """The part of the project's stores that screening uses."""
+
+    folder: Path
+    spin_orbit: MemoryStore = field(default_factory=lambda: memory("spin_orbit_key"))
+    predictions: MemoryStore = field(default_factory=lambda: memory("prediction_key"))
+    anisotropy: MemoryStore = field(default_factory=lambda: memory("entry_id"))
+    labels: MemoryStore = field(default_factory=lambda: memory("label_key"))
+    prospects: MemoryStore = field(default_factory=lambda: memory("prospect_id"))
+    screening_states: MemoryStore = field(default_factory=lambda: memory("screening_id"))
+    models: dict[str, bytes] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+
+    def save_model(self, data: bytes, metadata: dict[str, Any]) -> str:
+        self.models[metadata["model_hash"]] = data
+        return metadata["model_hash"]
+
+    def load_model(self, key: str) -> bytes:
+        return self.models[key]
+
+    def event(self, campaign: str, stage: str, message: str, **data: Any) -> None:
+        self.events.append(f"{stage}: {message}")
+
+    def scratch(self, campaign: str, key: str) -> Path:
+        folder = self.folder / campaign / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+STORES: list[ScreeningStores] = []  # the ones of the running test
+
+
+@dataclass
+class FormulaSpinOrbitMaker(Maker):
+    """K1·V as a sum over elements."""
+
+    name: str = "formula"
+
+    def make(self, candidate: Candidate, campaign: str) -> Job:
+        made: Job = self.run(candidate, campaign)
+        made.name = f"soc: {candidate.structure.hash()[:6]}"
+        return made
+
+    @job
+    def run(self, candidate: Candidate, campaign: str) -> dict[str, Any]:
+        symbols = candidate.structure.symbols
+        document = formula_run(candidate.structure, sum(SHARE[symbol] for symbol in symbols), campaign=campaign)
+        document = document.model_copy(update={"wall_seconds": 2.0})
+        if "".join(symbols) == FAILS:
+            document = document.model_copy(update={"status": "failed", "error": "SCF did not converge"})
+        STORES[-1].spin_orbit.update([document.model_dump(mode="json")])
+        return {"spin_orbit_key": document.spin_orbit_key, "status": document.status, "error": document.error}
+
+
+@pytest.fixture
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScreeningStores:
+    made = ScreeningStores(tmp_path)
+    STORES.append(made)
+    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: made)
+    return made
+
+
+def source() -> dict[str, Any]:
+    found = [
+        Candidate(
+            structure=structure([pair[:2], pair[2:]], a=2.5 + 0.05 * number), operation="test", magnetic_state="FM"
+        )
+        for number, pair in enumerate(PAIRS)
+    ]
+    return {"candidates": [one.model_dump(mode="json") for one in found]}
+
+
+def screen(tmp_path: Path, **rule: Any) -> list[ScreeningState]:
+    maker = ScreeningMaker(
+        spin_orbit_maker=FormulaSpinOrbitMaker(),
+        train_maker=AnisotropyTrainMaker(potential=POTENTIAL, training=TRAINING, committee=2, validation_fraction=0.0),
+        prediction=PredictionSettings(directions="lebedev:26"),
+        rule=ScreeningRule(**{"top": 2, "initial": 3, "held_out": 1, "best": 1, "uncertain": 1, **rule}),
+        chunk=4,
+    )
+    flow = maker.make("test", [source()])
+    # through JSON, the way FireWorks hands jobs on
+    flow = Flow.from_dict(json.loads(json.dumps(jsanitize(flow.as_dict()))))
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(flow, store=store, ensure_success=True, root_dir=tmp_path, log=False)
+    found = STORES[-1].screening_states.query({"campaign": "test"}, sort={"round": 1})
+    return [ScreeningState.from_store(one) for one in found]
+
+
+def test_rounds_until_everything_is_known(stores: ScreeningStores, tmp_path: Path) -> None:
+    states = screen(tmp_path, min_rounds=9, max_rounds=9)
+    assert [state.round for state in states] == list(range(1, len(states) + 1))
+    assert states[-1].decision == "stop"
+    assert "every ordering" in states[-1].reason
+    assert all(state.decision == "continue" for state in states[:-1])
+    last = states[-1]
+    computed = {row.formula: row.computed for row in last.ranking if row.computed is not None}
+    assert set(computed) == {"FePt", "CoFe", "FeNi", "CoPt", "CoNi", "NiPt"}
+    assert list(last.failed.values()) == ["SCF did not converge"]
+    assert [row.formula for row in last.ranking][:2] == ["FePt", "CoPt"], "the largest shares of K1 come first"
+    assert len(last.spin_orbit_keys) == len(PAIRS), "each ordering once"
+    assert last.dft_core_seconds == pytest.approx(2.0 * len(PAIRS))
+    rows = list(stores.anisotropy.query({}))
+    assert len(rows) == 6
+    assert {row["level"] for row in rows} == {"DFT"}
+
+
+def test_held_out_crystals_are_computed_and_never_trained_on(stores: ScreeningStores, tmp_path: Path) -> None:
+    (state,) = screen(tmp_path, held_out=3, min_rounds=1, max_rounds=1)
+    held = [row for row in state.ranking if row.held_out]
+    assert len(held) == 3
+    assert state.held_out["count"] == sum(row.computed is not None for row in held) >= 2
+    runs = {row.prospect_id: state.details["runs"].get(row.prospect_id) for row in state.ranking}
+    assert not {runs[row.prospect_id] for row in held} & set(state.training_keys)
+    assert all(row.predicted is not None for row in held)
+
+
+def test_report_of_the_rounds(stores: ScreeningStores, tmp_path: Path) -> None:
+    states = screen(tmp_path, min_rounds=2, max_rounds=2)
+    page = screening_page(ReportData(name="test", campaign=None, states=[], labels=[]), states)
+    assert "Stopped after round 2" in page
+    assert page.count("<h2>") >= 4
+    assert "<script" not in page
+    assert "MJ/m³" in page
+
+
+def test_predictions_are_not_made_twice(stores: ScreeningStores, tmp_path: Path) -> None:
+    from mmace_flows.screening import rounds
+
+    (state,) = screen(tmp_path, min_rounds=1, max_rounds=1)
+    ids = [row.prospect_id for row in state.ranking]
+    before = {one["prediction_key"] for one in stores.predictions.query({})}
+    keys = rounds.predict_prospects(stores, "test", ids, state.models, PredictionSettings(directions="lebedev:26"))
+    assert set(keys.values()) == before
+    assert np.isfinite([row.predicted for row in state.ranking if row.predicted is not None]).all()
