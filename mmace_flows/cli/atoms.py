@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mmace_flows.cli.options import AsJson, Overwrite
-
-METHODS = ("spline", "chebyshev")
 
 
 def register(app: typer.Typer) -> None:
@@ -44,13 +41,13 @@ def atom_curve_command(
     """
     from rich.console import Console
 
-    from mmace.data import open_writer
     from mmace.data.writing import check_target, target_format
     from mmace_flows.cli.learning_output import print_json, termination_interrupts
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
+    from mmace_flows.labels.atom_curves import ground_state_lines, write_atom_curves
     from mmace_flows.labels.batch import EngineSet, label_all
-    from mmace_flows.labels.isolated_atoms import atom_candidates, atom_configuration, atom_settings
+    from mmace_flows.labels.isolated_atoms import atom_candidates, atom_settings
     from mmace_flows.labels.labelling import summary_line
 
     grid = parsed_moments(moments)
@@ -83,15 +80,14 @@ def atom_curve_command(
         raise typer.Exit(130) from None
     good = [document for document in documents if document.status == "converged"]
     failed = [document for document in documents if document.status != "converged"]
-    files = []
-    if good:
-        with open_writer(output, overwrite=overwrite) as writer:
-            for document in good:
-                writer.add(atom_configuration(document))
-        files = [str(output), *_fits(output, console)]
+    files, problems = write_atom_curves(documents, output, overwrite)
+    for problem in problems:
+        console.print(problem, highlight=False, soft_wrap=True)
     if as_json:
         print_json({"files": files, "labelled": len(good), "failed": len(failed)})
     else:
+        for line in ground_state_lines(documents):
+            typer.echo(line)
         typer.echo(f"{len(good)} of {len(documents)} energies; written: {', '.join(files) or 'nothing'}")
     if failed:
         raise typer.Exit(1)
@@ -118,29 +114,3 @@ def parsed_moments(text: str) -> list[float]:
     if min(numbers) < 0:
         raise wrong
     return numbers
-
-
-def _fits(output: Path, console: Any) -> list[str]:
-    """Both fits of the energies in ``output``, each with its plot; says why where one cannot be made."""
-    from mmace.errors import UserError
-    from mmace.one_body_data import read_atom_grids
-    from mmace.one_body_file import FitOptions, fit_one_body, save_one_body
-    from mmace.plots.one_body import one_body_figure
-    from mmace.plots.training import write_figure
-
-    written = []
-    grids = read_atom_grids(output, {})
-    for method in METHODS:
-        try:
-            fits = {
-                element: fit_one_body(grid, FitOptions(method), f"{output}: {element}")
-                for element, grid in grids.items()
-            }
-        except UserError as error:
-            console.print(f"{method} fit: {error}", highlight=False, soft_wrap=True)
-            continue
-        file = output.with_name(f"{output.name.split('.')[0]}-{method}.json")
-        save_one_body(fits, file)
-        drawn = write_figure(partial(one_body_figure, fits), file.with_suffix(".png"))
-        written += [str(one) for one in (file, drawn) if one]
-    return written

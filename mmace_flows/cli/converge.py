@@ -41,7 +41,7 @@ def converge_command(
             help="what decides: energy (differences), forces, stress, moments, anisotropy [default: energy,forces]",
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="gpaw or espresso")] = "gpaw",
+    engine: Annotated[str, typer.Option(help="gpaw, espresso or vasp")] = "gpaw",
     cutoffs: Annotated[str | None, typer.Option(metavar="300,400,…", help="plane-wave cutoffs, eV; one: fixed")] = None,
     spacings: Annotated[
         str | None, typer.Option(metavar="0.08,0.06,…", help="spacings of k-points, Å⁻¹ without the 2π; one: fixed")

@@ -14,6 +14,8 @@ from mmace_flows.cli.structures_options import FormatName, Inputs
 if TYPE_CHECKING:
     from mmace_flows.schemas.label import LabelDocument
 
+KEEPS = ("all", "lowest")
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command to ``app``."""
@@ -25,12 +27,15 @@ def label_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.extxyz", help="labelled structures, keys REF_…; .gz works")
     ],
-    engine: Annotated[str, typer.Option(help="gpaw or espresso")] = "gpaw",
+    engine: Annotated[str, typer.Option(help="gpaw, espresso or vasp")] = "gpaw",
     preset: Annotated[str, typer.Option(help="named settings of the engine: small or paper")] = "small",
     settings: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="settings that differ from the preset")
     ] = None,
     state: State = None,
+    keep: Annotated[
+        str, typer.Option(help="all, or lowest: of each geometry only the state of lowest energy is written to OUT")
+    ] = "all",
     campaign: Annotated[str, typer.Option(help="name under which `store:NAME` finds the labels")] = "label",
     retry_failed: RetryFailed = False,
     format_name: FormatName = None,
@@ -45,13 +50,17 @@ def label_command(
     """
     from rich.console import Console
 
+    from mmace.errors import UserError, unknown_key_message
     from mmace_flows.cli.engine_settings import engine_settings
     from mmace_flows.cli.learning_output import termination_interrupts
     from mmace_flows.cli.starts import starts
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.labels.batch import EngineSet, label_all
+    from mmace_flows.labels.branches import lowest_of_each
 
+    if keep not in KEEPS:
+        raise UserError(unknown_key_message(keep, KEEPS, "--keep").replace("setting", "choice"))
     _check_output(output, overwrite)
     engines = EngineSet(engine, engine_settings(engine, preset, settings))
     named = starts(inputs, format_name, state)
@@ -76,6 +85,8 @@ def label_command(
         console.print(f"stopped: {done}; the same command goes on from there", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     good = [document for document in documents if document.status == "converged"]
+    if keep == "lowest":
+        good = lowest_of_each(good)
     if good:
         _write(output, good, overwrite)
     failed = [
@@ -83,7 +94,7 @@ def label_command(
         for (where, _), document in zip(named, documents, strict=True)
         if document.status != "converged"
     ]
-    _tell(output if good else None, documents, failed, tally, as_json, console)
+    _tell(output if good else None, documents, failed, tally, as_json, console, [one.label_key for one in good])
     if failed:
         raise typer.Exit(1)
 
@@ -129,6 +140,7 @@ def _tell(
     tally: _Tally,
     as_json: bool,
     console: Any,
+    written: list[str],
 ) -> None:
     from mmace_flows.cli.learning_output import print_json
     from mmace_flows.labels.labelling import label_summary
@@ -141,6 +153,7 @@ def _tell(
                 "computed": tally.computed,
                 "found": tally.done - tally.computed,
                 "failed": failed,
+                "written": written,
                 "labels": [
                     label_summary(document, fresh) for document, fresh in zip(documents, tally.fresh, strict=True)
                 ],
@@ -151,7 +164,8 @@ def _tell(
         console.print(f"not labelled: {one['structure']}: {one['error']}", highlight=False, soft_wrap=True)
     changed = sum(1 for document in documents if document.ordering_changed)
     also = f"; {changed} reached another magnetic state than asked for" if changed else ""
-    where = f"written to {output}" if output is not None else "nothing written"
+    kept = "" if len(written) == len(documents) - len(failed) else f"the {len(written)} of lowest energy "
+    where = f"{kept}written to {output}" if output is not None else "nothing written"
     typer.echo(
         f"{len(documents) - len(failed)} of {len(documents)} labelled ({tally.computed} computed, "
         f"{tally.done - tally.computed} found in the database{also}); {where}"

@@ -46,13 +46,18 @@ DEFAULTS: dict[str, dict[str, list[float]]] = {
         "spacings": [0.08, 0.065, 0.05, 0.04],
         "smearings": [0.2, 0.1, 0.05],
     },
+    "vasp": {
+        "cutoffs": [300.0, 400.0, 500.0, 600.0],
+        "spacings": [0.08, 0.065, 0.05, 0.04],
+        "smearings": [0.2, 0.1, 0.05],
+    },
 }
 
 
 class ConvergenceSettings(Document):
     """One study: cutoff, then density of k-points, then smearing, each from coarse to fine."""
 
-    engine: str = Field(default="gpaw", description="gpaw or espresso")
+    engine: str = Field(default="gpaw", description="gpaw, espresso or vasp")
     dft: dict[str, Any] = Field(
         default_factory=dict,
         description="settings of the engine that differ from its defaults; cutoff, k-points and smearing in here are "

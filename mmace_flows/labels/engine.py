@@ -13,7 +13,7 @@ import numpy as np
 from mmace.errors import UserError
 from mmace_flows.schemas.structure import Document, MagneticStructure
 
-ENGINES = ("gpaw", "espresso")
+ENGINES = ("gpaw", "espresso", "vasp")
 
 
 @dataclass
@@ -69,6 +69,10 @@ def settings_class(name: str) -> type[Document]:
         from mmace_flows.labels.espresso_settings import EspressoSettings
 
         return EspressoSettings
+    if name == "vasp":
+        from mmace_flows.labels.vasp_settings import VaspSettings
+
+        return VaspSettings
     raise UserError(f"engine '{name}' is unknown; known: {', '.join(ENGINES)}")
 
 
@@ -106,11 +110,17 @@ def get_engine(name: str, settings: dict[str, Any], symbols: Iterable[str] = ())
     ``symbols`` are the elements to be computed, for engines whose atomic data are files that have to be found; without
     them these must stand in the settings, as in a document. UserError for an unknown name.
     """
+    if settings.get("imported"):
+        raise UserError(f"engine '{name}': the label was imported, and its settings are not enough to make it again")
     checked: Any = settings_class(name).model_validate(settings)
     if name == "gpaw":
         from mmace_flows.labels.gpaw_engine import GPAWEngine
 
         return GPAWEngine(checked)
+    if name == "vasp":
+        from mmace_flows.labels.vasp_engine import VaspEngine
+
+        return VaspEngine.for_elements(checked, symbols)
     from mmace_flows.labels.espresso_engine import EspressoEngine
 
     return EspressoEngine.for_elements(checked, symbols)

@@ -17,10 +17,15 @@ from mmace_flows.structures.moments import magnetic_state
 SIDES = (1.0, 1.03, 1.06)  # of the box: no symmetry that an open shell would have to break
 
 
-def atom_settings(cutoff: float = 340.0) -> GPAWSettings:
+def atom_settings(cutoff: float = 340.0, max_iterations: int = 250) -> GPAWSettings:
     """GPAW for one atom in a box that is not periodic, its total moment held; ``cutoff`` eV, that of the crystals."""
     return GPAWSettings(
-        cutoff=cutoff, kpoints=(1, 1, 1), symmetry=False, smearing_width=0.05, fix_total_magmom=True, max_iterations=250
+        cutoff=cutoff,
+        kpoints=(1, 1, 1),
+        symmetry=False,
+        smearing_width=0.05,
+        fix_total_magmom=True,
+        max_iterations=max_iterations,
     )
 
 
@@ -41,7 +46,7 @@ def atom_candidates(element: str, moments: Sequence[float], box: float = 8.0) ->
                 operation="isolated atom",
                 magnetic_state=magnetic_state(structure.magmoms),
                 group="atom",
-                details={"total_magmom": float(moment)},
+                details={"base": element, "total_magmom": float(moment)},
             )
         )
     return candidates

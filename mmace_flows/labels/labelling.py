@@ -126,6 +126,8 @@ def candidate_title(candidate: Candidate) -> str:
         words.append(str(candidate.details["base"]))
     if "c_over_a" in candidate.details:
         words.append(f"c/a {float(candidate.details['c_over_a']):.3f}")
+    if "total_magmom" in candidate.details:
+        words.append(f"{float(candidate.details['total_magmom']):g} μB")
     if "configuration" in candidate.details:
         words.append(f"configuration {candidate.details['configuration']}")
     if "step" in candidate.details:

@@ -124,6 +124,10 @@ def label_maker(engine: str, **fields: Any) -> LabelMaker:
         from mmace_flows.labels.gpaw_makers import GPAWLabelMaker
 
         return GPAWLabelMaker(**fields)
+    if engine == "vasp":
+        from mmace_flows.labels.vasp_makers import VaspLabelMaker
+
+        return VaspLabelMaker(**fields)
     from mmace_flows.labels.espresso_makers import EspressoLabelMaker
 
     return EspressoLabelMaker(**fields)

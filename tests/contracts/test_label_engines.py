@@ -10,11 +10,13 @@ import pytest
 from ase import Atoms
 from espresso_tools import debian_files, espresso, espresso_there  # noqa: F401 - a fixture
 from maggma.stores import MemoryStore
+from vasp_files import POTCARS, vasp_stand_in  # noqa: F401 - a fixture
 
 from mmace_flows.labels.engine import Engine, get_engine
 from mmace_flows.labels.gpaw_engine import GPAWEngine
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.labels.labelling import find_label, find_or_compute, recompute_label
+from mmace_flows.labels.vasp_settings import VaspSettings
 from mmace_flows.schemas.label import LabelDocument, label_key
 from mmace_flows.schemas.structure import Candidate, MagneticStructure
 
@@ -39,6 +41,15 @@ def quantum_espresso_that_cannot_converge() -> Engine:
     return quantum_espresso(max_iterations=2)
 
 
+def vasp(**changes) -> Engine:
+    settings = VaspSettings(kpoints=(2, 2, 1), potcars=POTCARS, **changes)
+    return get_engine("vasp", settings.model_dump(mode="json"), ["Fe", "Ni"])
+
+
+def vasp_that_cannot_converge() -> Engine:
+    return vasp(max_iterations=2)
+
+
 # engine, one that cannot converge, and between which eV per atom the free energy of FeNi lies: GPAW's is against atoms
 # of the same setups; pw.x's is that of bare ions and 8 + 10 electrons, with the core's exchange, in Rydberg about −142
 ENGINES = [
@@ -48,6 +59,8 @@ ENGINES = [
         id="espresso",
         marks=[pytest.mark.engine, espresso_there],
     ),
+    # no binary is at hand: a stand-in that writes VASP's files, so that input, custodian and output are what is tested
+    pytest.param((vasp, vasp_that_cannot_converge, (-8.5, -7.0)), id="vasp"),
 ]
 
 
@@ -69,6 +82,8 @@ def made(request, tmp_path_factory) -> tuple[Engine, LabelDocument, MemoryStore,
     make, make_failing, energies = request.param
     if make is quantum_espresso:
         request.getfixturevalue("debian_files")
+    if make is vasp:
+        request.getfixturevalue("vasp_stand_in")
     labels = MemoryStore(key="label_key")
     labels.connect()
     folder = tmp_path_factory.mktemp("scratch")

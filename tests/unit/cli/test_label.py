@@ -14,6 +14,7 @@ from ase.io import read, write
 from maggma.stores import MemoryStore
 
 from mmace_flows.cli.app import run
+from mmace_flows.labels.engine import get_engine as real_engine
 
 
 @pytest.fixture
@@ -26,6 +27,8 @@ def place(tmp_path, monkeypatch):
     asked = SimpleNamespace(engine=engine, labels=labels, settings=[], folder=tmp_path)
 
     def get_engine(name, settings, symbols):
+        if name == "vasp":
+            return real_engine(name, settings, symbols)
         asked.settings.append((name, settings, tuple(symbols)))
         return engine
 
@@ -64,6 +67,22 @@ def test_every_structure_in_every_state_and_nothing_twice(place, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["computed"], told["found"]) == (0, 6) and len(place.engine.computed) == 6
     assert not any(one["computed"] for one in told["labels"])
+
+
+def test_only_the_lowest_state_of_each_structure_is_written_and_all_are_kept(place, capsys, monkeypatch):
+    """The analytic energy knows no moments: here long ones lie lower."""
+    compute = AnalyticEngine.run
+
+    def magnetic(self, structure, folder, name="run", start_attempt=0):
+        result = compute(self, structure, folder, name, start_attempt)
+        result.free_energy -= 0.1 * abs(np.sum(structure.magmoms))
+        return result
+
+    monkeypatch.setattr(AnalyticEngine, "run", magnetic)
+    assert run(["label", "in.extxyz", "--state", "nm,fm,afm", "--keep", "lowest", "-o", "out.extxyz"]) == 0
+    assert "6 of 6 labelled" in (said := capsys.readouterr().out) and "the 2 of lowest energy written" in said
+    assert [atoms.info["magnetic_state"] for atoms in read("out.extxyz", ":")] == ["FM", "FM"]
+    assert place.labels.count() == 6
 
 
 def test_failures_are_listed_and_the_rest_is_written(place, capsys):
@@ -114,6 +133,8 @@ def test_settings_of_a_file_change_the_preset(place):
         (["in.extxyz", "--engine", "espreso"], "engine 'espreso' is unknown; known: gpaw, espresso"),
         (["in.extxyz", "--preset", "smal"], "unknown preset 'smal'; did you mean 'small'?"),
         (["in.extxyz", "--state", "fim"], "--state fim"),
+        (["in.extxyz", "--keep", "lowst"], "unknown choice 'lowst'; did you mean 'lowest'?"),
+        (["in.extxyz", "--engine", "vasp"], "VASP: 'vasp_std' is not a program on PATH; set ATOMATE2_VASP_CMD"),
         (["in.extxyz", "--settings", "none.yaml"], "none.yaml: no such file"),
         (["in.extxyz", "--settings", "bad.yaml"], "bad.yaml: unknown setting 'cutof'; did you mean 'cutoff'?"),
         (["in.extxyz", "--settings", "text.yaml"], "text.yaml cutoff: "),
