@@ -14,6 +14,7 @@ import lzma
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar.xz")
 MANIFEST_BYTES = 256 * 1024**2
 LARGEST_RATIO, FREE_BYTES = 200, 256 * 1024**2  # text packs thirtyfold; what packs far better is a bomb
 CHUNK = 1024**2
+BROKEN = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
 
 
 class ArchiveWriter:
@@ -131,15 +133,36 @@ def members(path: Path, largest: float) -> Iterator[tuple[str, IO[bytes]]]:
                     raise UserError(f"{path}: {packed} bytes that unpack to {total} are no archive of a campaign")
                 content = archive.extractfile(member)
                 assert content is not None  # it is a plain file
-                yield member.name, content
+                yield member.name, io.BufferedReader(_Content(content, path), CHUNK)
     except UserError as error:
         raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from error
-    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise UserError(
-            f"{path}: not a complete archive ({' '.join(str(error).split()) or 'it is cut off'})"
-        ) from error
+    except BROKEN as error:
+        raise _broken(path, error) from error
+
+
+class _Content(io.RawIOBase):
+    """Content of a member; a file that is cut off there is a user's error."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self._stream, self._path = stream, path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except BROKEN as error:
+            raise _broken(self._path, error) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _broken(path: Path, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error  # the disk's fault, not the file's
+    reason = " ".join(str(error).split()) or "it is cut off"
+    return UserError(f"{path}: not a complete archive ({reason})")
 
 
 def verify(path: Path, largest: float, tell: Any = None) -> dict[str, Any]:

@@ -56,11 +56,14 @@ class EmbeddedDatabase:
         with self._lock:
             make_folder(self.leases)
             lease = self.leases / str(ProcessName.this())
-            write_file(lease, "")
+            had_lease = lease.exists()
+            if not had_lease:  # a disk that is full by now is no reason to lose what is there
+                write_file(lease, "")
             try:
                 return self._ensure_running()
             except BaseException:
-                lease.unlink(missing_ok=True)
+                if not had_lease:
+                    lease.unlink(missing_ok=True)
                 raise
 
     def leave(self) -> None:

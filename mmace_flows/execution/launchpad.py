@@ -44,8 +44,9 @@ class ProjectLaunchPad(LaunchPad):
         if backoff.unreachable(fault):
             patience.wait(fault)  # type: ignore[arg-type]
             return backoff.reading(lambda: self._put_back(launch_id))
-        if backoff.disk_full(fault) and self._wait_for_room(launch_id, patience):
-            return backoff.reading(lambda: self._put_back(launch_id))
+        if backoff.disk_full(fault) and self._may_try_again(launch_id):
+            backoff.reading(lambda: self._put_back(launch_id))  # a worker elsewhere may have more room
+            return backoff.wait_for_room(patience)
         missed: Exception | None = None
         if not patience.away():  # what the job has written must be stored before the job counts as done
             try:
@@ -126,15 +127,12 @@ class ProjectLaunchPad(LaunchPad):
         if firework is not None:
             recover(self.stores, firework["spec"]["campaign"], others_live=True)
 
-    def _wait_for_room(self, launch_id: int, patience: backoff.Patience) -> bool:
-        """Wait until the current folder's disk has room; False for a job that filled it again and again."""
-        firework = backoff.reading(lambda: self.launches.find_one({"launch_id": launch_id}, {"fw_id": 1}))
-        number = firework["fw_id"] if firework else -1
+    def _may_try_again(self, launch_id: int) -> bool:
+        """Whether a job that met a full disk goes back into the queue: not if it filled it again and again."""
+        launch = backoff.reading(lambda: self.launches.find_one({"launch_id": launch_id}, {"fw_id": 1}))
+        number = launch["fw_id"] if launch else -1
         self._full[number] += 1
-        if self._full[number] >= FULL_TRIES:
-            return False
-        backoff.wait_for_room(patience)
-        return True
+        return self._full[number] < FULL_TRIES
 
 
 class _Verbatim(FWAction):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -91,15 +92,17 @@ class FileLock:
                     return False
                 time.sleep(0.05)
             else:
-                os.ftruncate(file, 0)
-                os.pwrite(file, str(os.getpid()).encode(), 0)
                 self._file = file
+                with contextlib.suppress(OSError):  # the disk may be full: the lock holds, only its holder is unknown
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, str(os.getpid()).encode(), 0)
                 return True
 
     def release(self) -> None:
         """Give the lock back."""
         if self._file is not None:
-            os.ftruncate(self._file, 0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = None
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from execution_tools import Machine, read_until, wait_for
+from execution_tools import Machine, kill, read_until, wait_for
 from fault_tools import CAMPAIGN, Network, Server, assert_complete, began, can_mount, submit, worker
 
 pytestmark = [pytest.mark.engine, pytest.mark.faults]
@@ -90,23 +90,19 @@ def test_disk_of_the_database_full(machine: Machine, stores) -> None:
     with small_disk(machine.data / "mongo", 900):
         code, output = machine.mmace("db", "start")
         assert code == 0, output
-        run = machine.start(*machine.run("jobs=12", "seconds=0.5"))
+        run = machine.start(*machine.run("jobs=30", "seconds=0.5"))
         lines = read_until(run, "add: 0: done")
         ballast = fill(machine.data / "mongo", 0)
         # mongod notices when it next writes a file in earnest, at the latest when it is started again
         pid = machine.mongod()
         assert pid is not None
-        time.sleep(2.0)
-        import os
-        import signal
-
-        os.kill(pid, signal.SIGTERM)
+        kill(pid)
         lines += read_until(run, "MB free on this disk, the database needs")
         ballast.unlink()
         output = "".join(lines) + run.communicate(timeout=240)[0]
         assert run.returncode == 0, output
         assert "the database answers again" in output
-        assert_complete(stores(), 12)
+        assert_complete(stores(), 30)
         assert set(began(machine).values()) == {1}
         from mmace_flows.execution.connection import disconnect
 
@@ -152,7 +148,10 @@ SKEWED = """
 import datetime, socket, sys, time
 behind = {seconds}
 real, real_time = datetime.datetime, time.time
-class Skewed(real):
+class Kind(type):
+    def __instancecheck__(cls, one):
+        return isinstance(one, real)
+class Skewed(real, metaclass=Kind):
     @classmethod
     def now(cls, tz=None):
         return real.now(tz) - datetime.timedelta(seconds=behind)
