@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 MODULES = (
+    "archive",
     "atoms",
     "build",
     "campaign",
