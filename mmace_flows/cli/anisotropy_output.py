@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mmace_flows.cli.learning_output import print_json
 
 if TYPE_CHECKING:
     from mmace_flows.schemas.anisotropy_entry import AnisotropyValues
@@ -40,3 +44,52 @@ def vector(values: Sequence[float]) -> str:
 def mev(energy: float) -> str:
     """An energy of eV in meV."""
     return f"{1000 * energy:.3g}"
+
+
+def print_results(results: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Results of `mmace anisotropy`: a few lines each, or JSON."""
+    if as_json:
+        print_json(
+            {
+                "count": len(results),
+                "results": [
+                    {
+                        "structure": one["where"],
+                        "anisotropy": one["values"].model_dump(mode="json"),
+                        "prediction": None
+                        if one["prediction"] is None
+                        else one["prediction"].model_dump(mode="json", exclude={"values"}),
+                        "check": one["check"],
+                    }
+                    for one in results
+                ],
+            }
+        )
+        return
+    for one in results:
+        lines = value_lines(one["values"], len(one["structure"].symbols))
+        typer.echo("\n  ".join([_headline(one), *lines, *_errors(one)]))
+
+
+def _headline(one: dict[str, Any]) -> str:
+    import numpy as np
+
+    made = one["prediction"]
+    if made is None:
+        return f"{one['where']}: DFT"
+    along = np.array(made.structure.magmoms) @ np.array(made.values.easy)
+    lengths = " ".join(f"{length:+.2f}" for length in along)
+    trouble = "" if made.converged else f"; moments {made.message}"
+    return f"{one['where']}: {made.ordering} ({lengths} μB){trouble}"
+
+
+def _errors(one: dict[str, Any]) -> list[str]:
+    lines = [f"error of the fit {mev(one['values'].fit_error)} meV per cell (degree {one['values'].degree})"]
+    if one["check"] is not None:
+        checked = one["check"]
+        count, strength = checked["directions"], mev(checked["strength"])
+        lines.append(
+            f"scan of {count:.0f} directions: ΔE_A {strength} meV per cell; the fit is off "
+            f"by {mev(checked['rms'])} (RMS), {mev(checked['largest'])} at most"
+        )
+    return lines

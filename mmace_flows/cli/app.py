@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 
 MODULES = (
+    "anisotropy",
+    "anisotropy_training",
     "archive",
     "atoms",
     "build",

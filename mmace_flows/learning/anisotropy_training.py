@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from mmace.train import TrainingConfig
 
 FLOOR = 1e-6  # eV per atom: regularises relative errors
-# that differ from those of a potential of energies; l_mag 3 is what an anisotropy of higher than second order needs
-POTENTIAL: dict[str, Any] = {"symmetry": "soc", "hidden": "32x0e", "l_mag": 3, "r_max": 5.0, "radial_hidden": [32, 32]}
+# What differs from a potential of energies. The neighbours of a cubic site have no part of degree below 4: with a
+# smaller l_pos a cubic crystal would have no anisotropy. Products of two suffice, at a sixth of the cost of three.
+POTENTIAL: dict[str, Any] = {
+    "symmetry": "soc",
+    "hidden": "32x0e",
+    "l_pos": 4,
+    "l_mag": 3,
+    "correlation": 2,
+    "radial_hidden": [32, 32],
+}
 TRAINING: dict[str, Any] = {"epochs": 300, "batch_size": 4, "schedule": "cosine", "learning_rate": 0.005, "clip": 10.0}
 
 

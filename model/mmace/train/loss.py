@@ -72,7 +72,9 @@ def batch_loss(
     weights = weights or config.weights
     output = answers(model, batch, weights, create_graph=True)
     terms = loss_terms(output, batch, config.huber_delta)
-    return total_loss(terms, *batch.counts, term_weights(model, config, weights))
+    if batch.directions is not None:
+        weights = term_weights(model, config, weights)
+    return total_loss(terms, *batch.counts, weights)
 
 
 def answers(model: Potential, batch: Batch, weights: dict[str, float], create_graph: bool = False) -> dict[str, Tensor]:
