@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,7 @@ def serve(
         import uvicorn
 
         from mmace_flows.screening.api import create_app
+        from mmace_flows.screening.surface import warm_up
     except ImportError as error:
         raise UserError(f"mmace serve needs {error.name}: pip install 'mmace-flows[serve]'") from error
     from mmace_flows.execution.stores import open_stores
@@ -53,10 +55,10 @@ def serve(
     url = f"http://{shown}:{listener.getsockname()[1]}/"
     typer.echo(f"{url}  (Ctrl-C ends it{'; asks for the token' if access.token else ''})")
     if open_browser:
-        import threading
         import webbrowser
 
         threading.Timer(0.5, webbrowser.open, [url]).start()
+    threading.Thread(target=warm_up, daemon=True).start()
     config = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -76,7 +78,5 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise UserError(
-            f"--port {port}: cannot listen on {host} ({error.strerror}); --port 0 finds one"
-        ) from error
+        raise UserError(f"--port {port}: cannot listen on {host} ({error.strerror}); --port 0 finds one") from error
     return listener

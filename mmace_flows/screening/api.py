@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mimetypes
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from mmace_flows.execution.settings import Settings
 
+LOG = logging.getLogger("uvicorn.error")  # what `mmace serve` shows on the terminal
 WEB = Path(__file__).parent / "web"
 SESSION_SECONDS = 12 * 3600
 
@@ -99,6 +101,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
+    LOG.warning("%s: %s: %s", request.url.path, type(error).__name__, error)
     if isinstance(error, ExecutionTimeout):
         return _error(503, None, "the question takes too long; narrow the filters")
     return _error(503, None, "the database does not answer")

@@ -44,6 +44,7 @@ class CampaignDetails(CampaignRow):
     stages: list[dict[str, Any]] = Field(description="name, jobs done, running, failed, to come, of")
     running_jobs: list[str]
     failed_jobs: list[dict[str, Any]]
+    stuck: list[dict[str, Any]] = Field(default=[], description="what holds it up, and the mend")
     events: list[dict[str, Any]] = Field(description="newest last")
 
 

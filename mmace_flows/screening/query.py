@@ -178,6 +178,8 @@ def complaint(problem: Any) -> tuple[str, str]:
 
         return name, unknown_key_message(name, AnisotropyQuery.model_fields, "query")
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"].startswith(("float_", "int_")):
+        message = "expected a whole number" if problem["type"].startswith("int_") else "expected a number"
     given = problem.get("input")
     text = repr(given)
     shown = text if len(text) <= 60 else f"{text[:59]}…"

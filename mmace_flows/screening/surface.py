@@ -61,6 +61,13 @@ class Comparison(BaseModel):
     circle: Circle
 
 
+def warm_up() -> None:
+    """Import what surfaces are computed with, which takes seconds; for a thread beside a server that starts."""
+    from mmace_flows.properties.anisotropy import even_harmonics
+
+    even_harmonics(np.eye(3), 8)
+
+
 def values_at(entry: AnisotropyEntry, level: Level) -> AnisotropyValues | None:
     """What one level says."""
     return entry.dft if level == "DFT" else entry.model

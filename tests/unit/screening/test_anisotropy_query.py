@@ -52,7 +52,9 @@ def test_what_is_wrong_is_one_line_with_the_field(filters: dict[str, Any], words
 
 
 def test_spellings_that_people_use() -> None:
-    query = ask(elements="fe, PT", ordering="fm,afm", level="dft", space_group="P 4/m m m".replace(" m", "m"), sort="-K1")
+    query = ask(
+        elements="fe, PT", ordering="fm,afm", level="dft", space_group="P 4/m m m".replace(" m", "m"), sort="-K1"
+    )
     assert (query.elements, query.ordering, query.level, query.space_group) == (["Fe", "Pt"], ["FM", "AFM"], "DFT", 123)
     assert ask(formula="Pt2Fe2").formula == ask(formula="FePt").formula == ["FePt"]
     assert ask(space_group="fm-3m").space_group == ask(space_group="225").space_group == 225
