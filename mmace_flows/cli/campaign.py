@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from mmace_flows.cli.project_options import DataDir, ProjectName, console, open_settings
 
-    from mmace_flows.execution.settings import Settings
-
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder for database, logs, reports.")]
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Jobs that run at a time.")]
 
 
@@ -39,52 +35,46 @@ def run(
     """Run a campaign; the same command again continues it."""
     from mmace_flows.execution import run as execution
 
-    settings = _settings(data_dir, workers)
+    settings = open_settings(None, data_dir, workers)
     request = execution.Request(recipe, preset, tuple(changes or ()), name, new, yes)
-    raise typer.Exit(execution.run(request, settings, _console()))
+    raise typer.Exit(execution.run(request, settings, console()))
 
 
 def resume(
     name: Annotated[str | None, typer.Argument(help="Campaign (default: the newest unfinished one).")] = None,
     workers: WorkerCount = None,
+    project: ProjectName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Continue a campaign; what is finished is not computed again."""
+    """Continue a campaign, also one that was paused or cancelled; what is finished is not computed again.
+
+    A campaign that was submitted to a project goes back into its queue; others run here.
+    """
     from mmace_flows.execution import run as execution
 
-    raise typer.Exit(execution.resume(name, _settings(data_dir, workers), _console()))
+    raise typer.Exit(execution.resume(name, open_settings(project, data_dir, workers), console()))
 
 
 def status(
     name: Annotated[str | None, typer.Argument(help="Campaign (default: all, briefly).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    project: ProjectName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show where campaigns stand."""
+    """Show where campaigns stand: stages, jobs, time left, cost so far, and the command that mends what is stuck."""
+    from mmace_flows.cli.project_options import need_project
     from mmace_flows.execution.status import campaign_status, overview, print_overview, print_status
 
-    settings = _settings(data_dir, None)
+    settings = open_settings(project, data_dir)
     if name is None:
         rows = overview(settings)
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
         else:
-            print_overview(rows, _console())
+            print_overview(rows, console())
         return
-    details = campaign_status(settings, name)
+    details = campaign_status(settings, name, need_project(project) if project else None)
     if as_json:
         typer.echo(json.dumps(details, indent=1))
     else:
-        print_status(details, _console())
-
-
-def _settings(data_dir: Path | None, workers: int | None) -> Settings:
-    from mmace_flows.execution.settings import load_settings
-
-    return load_settings(data_dir=data_dir, workers=workers)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
+        print_status(details, console())

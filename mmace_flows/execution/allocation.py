@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
 
 LOOK_SECONDS = 1.0
-CANCEL_SECONDS = 5.0
+CAMPAIGN_SECONDS = 5.0
 MEND_SECONDS = 60.0
 BAD_STARTS = 3  # workers that end at once with an error before we stop starting more
 
@@ -42,7 +42,7 @@ class Allocation:
         )
         self._idle_since = time.monotonic()
         self._bad_starts = 0
-        self._next_cancel = self._next_mend = 0.0
+        self._next_look = self._next_mend = 0.0
 
     def run(self) -> int:
         """Until there is nothing to take for ``idle_seconds``, or the wall time is nearly out; returns the exit code.
@@ -79,16 +79,16 @@ class Allocation:
         if now >= self._next_mend:
             self._next_mend = now + MEND_SECONDS
             self._mend()
-        if now >= self._next_cancel:
-            self._next_cancel = now + CANCEL_SECONDS
+        if now >= self._next_look:
+            self._next_look = now + CAMPAIGN_SECONDS
             upkeep.end_cancelled(self.stores, self.workers)
+            self._note_finished()
         campaigns = open_campaigns(self.stores)
         if waiting(self.stores, campaigns, ["READY"], self.plan.offer):
             self._idle_since = now
             self.workers.fill()
-        elif self.workers.alive:
-            self._idle_since = now
-        elif now - self._idle_since >= self.plan.idle_seconds:
+        elif not self.workers.alive and now - self._idle_since >= self.plan.idle_seconds:
+            # workers that are there wait as long themselves before they end
             self._mend()
             self.say("no job is left that this worker could take")
             return 0
@@ -119,9 +119,12 @@ class Allocation:
                 self.say(f"job {firework} of {campaign} was cut off and is back in the queue")
             for firework in found.given_up:
                 self.say(f"job {firework} of {campaign} ended its worker again and again, and counts as failed")
+        self._note_finished()
+        return mended
+
+    def _note_finished(self) -> None:
         for campaign in upkeep.note_finished(self.stores):
             self.say(f"campaign {campaign} is complete; report: mmace report {campaign}")
-        return mended
 
     def _stop(self) -> None:
         """End the workers and put their jobs back, with what was learnt about how long they take."""

@@ -6,6 +6,7 @@ A project is named by its folder, or by a name that stands for ``projects/NAME``
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmace.errors import UserError, unknown_key_message
 from mmace_flows.execution.explain import explain
 from mmace_flows.execution.settings import Settings, load_settings, read_yaml
+from mmace_flows.execution.trust import trust_folder
 
 FILE = "project.yaml"
 M = TypeVar("M", bound=BaseModel)
@@ -92,11 +94,15 @@ class Project:
         )
 
     def activate(self) -> Settings:
-        """`settings`, for jobs and stores that look for them in this process's environment too."""
+        """`settings`, for jobs and stores that look for them in this process's environment too; trusts the recipes."""
         for variable in ("MMACE_DATABASE", "MMACE_JOB_STORE"):  # those of this machine are not the project's
             os.environ.pop(variable, None)
         settings = self.settings()
         os.environ.update(settings.environment())
+        for folder in self.recipe_dirs():
+            trust_folder(folder)
+            if str(folder) not in sys.path:
+                sys.path.append(str(folder))
         return settings
 
     def worker(self, kind: str) -> WorkerConfig:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobflow import Flow, Job
+    from pymongo.collection import Collection
 
     from mmace_flows.execution.stores import Stores
 
@@ -16,6 +18,11 @@ DONE = frozenset({"COMPLETED", "ARCHIVED"})
 RUNNING = frozenset({"RUNNING"})
 FAILED = frozenset({"FIZZLED"})
 SKIPPED = frozenset({"DEFUSED"})  # a job asked for its children to be left out
+# what the status reads stands in these indexes, so that it need not read the jobs themselves
+STATUS_INDEX = [
+    ("spec.campaign", 1), ("state", 1), ("fw_id", 1), ("name", 1), ("spec._category", 1), ("spec.needs.cores", 1),
+]  # fmt: skip
+COST_INDEX = [("fw_id", 1), ("state", 1), ("runtime_secs", 1)]
 UNFINISHED = frozenset({"READY", "RESERVED", "RUNNING"})  # work that a worker has or could take
 
 
@@ -67,15 +74,65 @@ def submitted(stores: Stores, campaign: str) -> list[int]:
 
 def jobs(stores: Stores, campaign: str) -> list[QueuedJob]:
     """All jobs of the campaign that the queue knows by now, in the order in which they were made."""
-    found = stores.launchpad.fireworks.find({"spec.campaign": campaign}, {"fw_id": 1, "name": 1, "state": 1})
+    fireworks = stores.launchpad.fireworks
+    fields = {"_id": 0, "fw_id": 1, "name": 1, "state": 1}
+    found = fireworks.find({"spec.campaign": campaign}, fields, **_hint(fireworks, STATUS_INDEX))
     return sorted((QueuedJob(job["fw_id"], job["name"], job["state"]) for job in found), key=lambda job: job.firework)
 
 
 def runtimes(stores: Stores, fireworks: Iterable[int]) -> dict[int, float]:
     """Seconds that each completed job took, by firework."""
     query = {"fw_id": {"$in": list(fireworks)}, "state": "COMPLETED"}
-    found = stores.launchpad.launches.find(query, {"fw_id": 1, "runtime_secs": 1})
+    launches = stores.launchpad.launches
+    found = launches.find(query, {"_id": 0, "fw_id": 1, "runtime_secs": 1}, **_hint(launches, COST_INDEX))
     return {launch["fw_id"]: float(launch.get("runtime_secs") or 0.0) for launch in found}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Jobs of one campaign, by state; those that are ready or run, by category too."""
+
+    states: Counter[str]
+    ready: Counter[str]
+    running: Counter[str]
+
+
+def counts(stores: Stores, campaigns: Iterable[str]) -> dict[str, Counts]:
+    """Jobs of each campaign, counted by the server over an index: quick also for ten thousand of them."""
+    wanted = list(campaigns)
+    key = {"campaign": "$spec.campaign", "state": "$state", "category": "$spec._category"}
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"spec.campaign": {"$in": wanted}}},
+        {"$group": {"_id": key, "jobs": {"$sum": 1}}},
+    ]
+    found = {name: Counts(Counter(), Counter(), Counter()) for name in wanted}
+    fireworks = stores.launchpad.fireworks
+    for group in fireworks.aggregate(pipeline, **_hint(fireworks, STATUS_INDEX)):
+        one, state = found[group["_id"]["campaign"]], group["_id"]["state"]
+        one.states[state] += group["jobs"]
+        category = str(group["_id"].get("category") or "cpu")
+        if state == "READY":
+            one.ready[category] += group["jobs"]
+        elif state in RUNNING | {"RESERVED"}:
+            one.running[category] += group["jobs"]
+    return found
+
+
+def core_seconds(stores: Stores, campaign: str) -> float:
+    """What the campaign's jobs have cost so far, attempts that failed included: wall time times cores."""
+    fields = {"_id": 0, "fw_id": 1, "spec.needs.cores": 1}
+    fireworks, launches = stores.launchpad.fireworks, stores.launchpad.launches
+    found = fireworks.find({"spec.campaign": campaign}, fields, **_hint(fireworks, STATUS_INDEX))
+    cores = {one["fw_id"]: (one.get("spec") or {}).get("needs", {}).get("cores") or 1 for one in found}
+    query, fields = {"fw_id": {"$in": list(cores)}}, {"_id": 0, "fw_id": 1, "runtime_secs": 1}
+    ended = launches.find(query, fields, **_hint(launches, COST_INDEX))
+    return sum(float(one.get("runtime_secs") or 0.0) * cores[one["fw_id"]] for one in ended)
+
+
+def _hint(collection: Collection[dict[str, Any]], index: list[tuple[str, int]]) -> dict[str, Any]:
+    """The index to use, if it is there: those who may only read cannot make it."""
+    names = [name for name, one in collection.index_information().items() if one["key"] == index]
+    return {"hint": names[0]} if names else {}
 
 
 def failure_message(stores: Stores, firework: int) -> str:

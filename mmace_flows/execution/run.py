@@ -45,9 +45,15 @@ def run(request: Request, settings: Settings, console: Console) -> int:
 
     Raises UserError for anything wrong in the request, before anything is started.
     """
+    recipe = load_recipe(request.recipe)
+    stores, campaign = begin(request, recipe, settings, console)
+    return _bring_to_end(stores, campaign, recipe, settings, console)
+
+
+def begin(request: Request, recipe: Recipe, settings: Settings, console: Console) -> tuple[Stores, Campaign]:
+    """The campaign's document, made if it is new, once its cost is agreed to; and the stores. Raises UserError."""
     from mmace_flows.execution.campaign import begin_campaign, check_name, find_campaign, free_name
 
-    recipe = load_recipe(request.recipe)
     recipe_settings = recipe.settings(request.preset, request.changes)
     name = check_name(request.name or f"{recipe.name}-{request.preset}")
     estimate = recipe.estimate(recipe_settings)
@@ -57,8 +63,7 @@ def run(request: Request, settings: Settings, console: Console) -> int:
     old = find_campaign(stores, name)
     if old is None:
         _announce_cost(name, estimate, settings.workers, request.yes, console)
-    campaign = begin_campaign(stores, recipe, request.preset, recipe_settings, name, str(request.recipe))
-    return _bring_to_end(stores, campaign, recipe, settings, console)
+    return stores, begin_campaign(stores, recipe, request.preset, recipe_settings, name, str(request.recipe))
 
 
 def resume(name: str | None, settings: Settings, console: Console) -> int:
@@ -68,8 +73,26 @@ def resume(name: str | None, settings: Settings, console: Console) -> int:
     require_database(settings, name)
     stores = _open(settings)
     campaign = require_campaign(stores, name)
+    if campaign.details.get("project"):
+        return _back_to_project(stores, campaign, console)
     recipe = load_recipe(Path(campaign.details.get("recipe_file") or campaign.recipe))
     return _bring_to_end(stores, campaign, recipe, settings, console)
+
+
+def _back_to_project(stores: Stores, campaign: Campaign, console: Console) -> int:
+    """Let the workers of the campaign's project go on with it; what failed is tried once more."""
+    from mmace_flows.execution.operations import reopen, retry
+
+    name, project = campaign.campaign, campaign.details["project"]
+    if campaign.finished is None:
+        reopen(stores, name)
+        again = retry(stores, campaign)
+        jobs = f"; {len(again)} failed or cut-off jobs start again" if again else ""
+        console.print(f"campaign {name} goes on{jobs}", highlight=False)
+        console.print(f"its workers: mmace launch --project {project}, or mmace worker", highlight=False)
+    else:
+        console.print(f"campaign {name} is complete: mmace report {name} --project {project}", highlight=False)
+    return OK
 
 
 def report_path(stores: Stores, campaign: str) -> Path:
@@ -114,6 +137,7 @@ def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: 
 
     from mmace_flows.execution.campaign import only_runner
     from mmace_flows.execution.display import Display
+    from mmace_flows.execution.operations import reopen
     from mmace_flows.execution.runner import Runner
     from mmace_flows.execution.submit import submit_once
 
@@ -125,6 +149,7 @@ def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: 
     with only_runner(stores, name), _signals_interrupt() as ignore_further:
         runner = Runner(stores, campaign, display, recipe.path.parent, settings.workers)
         try:
+            reopen(stores, name)
             submit_once(stores, campaign, recipe)
             console.print(f"log: {log}", markup=False, highlight=False, soft_wrap=True)
             with display.running():
@@ -141,6 +166,12 @@ def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: 
                 f"the database stopped answering ({type(error).__name__}); nothing finished is lost, "
                 f"continue with: {command('resume', name, settings)}"
             ) from error
+        if runner.closed and not progress.complete:
+            go_on = command("resume", name, settings)
+            console.print(
+                f"campaign {name} was paused or cancelled; go on with: {go_on}", highlight=False, soft_wrap=True
+            )
+            return OK
         if not progress.complete:
             return _report_broken(stores, progress, campaign, settings, console)
         from mmace_flows.execution.campaign import update_campaign

@@ -14,9 +14,11 @@ from mmace_flows.execution.backoff import be_patient, impatient, unreachable
 from mmace_flows.execution.campaign import sign_of_life
 from mmace_flows.execution.delivery import deliver
 from mmace_flows.execution.display import Display, event_line
+from mmace_flows.execution.needs import open_campaigns
 from mmace_flows.execution.progress import Progress, ProgressReader, duration
 from mmace_flows.execution.queue import DONE, FAILED, SKIPPED, UNFINISHED
 from mmace_flows.execution.recovery import CHECKOUT, Recovered, recover
+from mmace_flows.execution.upkeep import end_cancelled
 from mmace_flows.execution.workers import Workers
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.5
 SIGN_OF_LIFE_SECONDS = 10.0
+CANCEL_SECONDS = 3.0
 OTHER_MACHINES_SECONDS = 60.0
 TRIES = 2  # a job that kills its worker this often in one run is noted as failed
 BAD_STARTS = 3  # workers that end at once, without a job, before we stop starting more
@@ -44,7 +47,8 @@ class Runner:
         self._bad_starts = 0
         self._results: dict[str, str] = {}  # by job name: the line that tells its result, until the job has ended
         self._announced: set[tuple[int, str]] = set()
-        self._next_sign = 0.0
+        self._next_sign = self._next_cancel = 0.0
+        self.closed = False  # paused or cancelled
         # workers of other machines are lost in silence, so a shared server is looked at regularly
         self._shared = stores.connection.embedded is None
         self._next_recovery = time.monotonic() + OTHER_MACHINES_SECONDS if self._shared else math.inf
@@ -99,7 +103,8 @@ class Runner:
         self._announce(progress)
         self.display.show(progress)
         self._look_after_workers()
-        if progress.count(UNFINISHED):
+        self.closed = not open_campaigns(self.stores, self.name)
+        if progress.count(UNFINISHED) and not self.closed:
             self.workers.fill()
         elif self.workers.alive == 0:
             # states may have been read while a job's end was being written: look again, at rest
@@ -107,7 +112,7 @@ class Runner:
             progress = self.reader.read()
             self._announce(progress)
             self.display.show(progress)
-            if not progress.count(UNFINISHED):
+            if self.closed or not progress.count(UNFINISHED):
                 return progress
         self._periodic()
         return None
@@ -183,6 +188,10 @@ class Runner:
         if now >= self._next_sign:
             self._next_sign = now + SIGN_OF_LIFE_SECONDS
             sign_of_life(self.stores, self.name)
+        if now >= self._next_cancel:
+            self._next_cancel = now + CANCEL_SECONDS
+            for job in end_cancelled(self.stores, self.workers):
+                self.display.line(f"job {job.firework} was cancelled")
         if now >= self._next_recovery:
             self._recover()
 

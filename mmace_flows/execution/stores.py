@@ -22,6 +22,7 @@ from mmace_flows.execution.connection import SILENT_MS, Connection, connect
 from mmace_flows.execution.launchpad import ProjectLaunchPad
 from mmace_flows.execution.processes import ProcessName, make_folder
 from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectStore, server_id
+from mmace_flows.execution.queue import COST_INDEX, STATUS_INDEX
 from mmace_flows.execution.trust import trust_packages
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ class Stores:
         self.launchpad.user_indices = ["spec.campaign"]
         self.launchpad.wf_user_indices = ["metadata.campaign"]
         self.launchpad.tuneup()
+        self.launchpad.fireworks.create_index(STATUS_INDEX)
+        self.launchpad.launches.create_index(COST_INDEX)
         # what LaunchPad.reset does, without wiping anything, and safe when two processes come first
         self.launchpad.fw_id_assigner.update_one(
             {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mmace_flows.execution.campaign import update_campaign
 from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.queue import DONE, SKIPPED
-from mmace_flows.execution.recovery import launch_is_alive, recover
+from mmace_flows.execution.recovery import CHECKOUT, launch_is_alive, recover
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
@@ -87,7 +87,8 @@ def campaigns_to_mend(stores: Stores) -> list[str]:
     """Campaigns with a job that counts as taken, but is in no living worker's hands."""
     campaigns = [one["campaign"] for one in stores.campaigns._collection.find({"finished": None}, {"campaign": 1})]
     query = {"spec.campaign": {"$in": campaigns}, "state": {"$in": ["RESERVED", "RUNNING"]}}
-    taken = list(stores.launchpad.fireworks.find(query, {"fw_id": 1, "spec.campaign": 1, "launches": 1}))
+    fields = {"fw_id": 1, "state": 1, "spec.campaign": 1, "launches": 1, "updated_on": 1}
+    taken = list(stores.launchpad.fireworks.find(query, fields))
     numbers = [number for firework in taken for number in firework["launches"]]
     here = ProcessName.this()
     living = {
@@ -97,7 +98,15 @@ def campaigns_to_mend(stores: Stores) -> list[str]:
         )
         if launch_is_alive(stores, launch, here)
     }
-    return sorted({one["spec"]["campaign"] for one in taken if one["fw_id"] not in living})
+    now = stores.now()
+    return sorted(
+        {
+            one["spec"]["campaign"]
+            for one in taken
+            # a worker may just be taking it
+            if one["fw_id"] not in living and (one["state"] == "RUNNING" or _since(one["updated_on"], now) > CHECKOUT)
+        }
+    )
 
 
 def died_too_often(stores: Stores, firework: int) -> bool:
@@ -143,7 +152,10 @@ def _ids(launches: list[dict[str, Any]]) -> list[int]:
 def _age(launch: dict[str, Any], now: datetime) -> float:
     """Seconds since the launch began."""
     started = launch.get("time_start")
-    if not started:
-        return 0.0
-    when = datetime.fromisoformat(started) if isinstance(started, str) else started
-    return max(0.0, (now - (when if when.tzinfo else when.replace(tzinfo=UTC))).total_seconds())
+    return max(0.0, _since(started, now).total_seconds()) if started else 0.0
+
+
+def _since(moment: str | datetime, now: datetime) -> timedelta:
+    """Time since a moment as FireWorks writes it: text or date, UTC."""
+    when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return now - (when if when.tzinfo else when.replace(tzinfo=UTC))

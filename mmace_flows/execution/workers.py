@@ -78,19 +78,15 @@ class Workers:
         """Workers that run."""
         return len(self._running)
 
-    def pid(self, slot: int) -> int:
-        """Process id of the worker in a slot."""
-        return self._running[slot].pid
-
-    @property
-    def slots(self) -> list[int]:
-        """Slots in which a worker runs."""
-        return sorted(self._running)
+    def processes(self) -> dict[str, int]:
+        """Slots of the workers that run, by the names under which they take jobs."""
+        return {str(_name(process.pid)): slot for slot, process in self._running.items()}
 
     def end(self, slot: int) -> None:
-        """End the worker in a slot, with everything that it started. `ended` tells of it."""
-        _kill_group(self._running[slot].pid, signal.SIGKILL)
-        self._running[slot].wait()
+        """End the worker in a slot, with everything that it started; `ended` does not tell of it."""
+        process = self._running.pop(slot)
+        _kill_group(process.pid, signal.SIGKILL)
+        process.wait()
 
     def log(self, slot: int) -> Path:
         """Log file of a worker."""
@@ -121,9 +117,13 @@ class Workers:
             process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        here = ProcessName.this()
-        write_file(self.names / str(ProcessName(here.host, process.pid, process_start(process.pid) or "0")), "")
+        write_file(self.names / str(_name(process.pid)), "")
         return process
+
+
+def _name(pid: int) -> ProcessName:
+    """Name of a process of this machine."""
+    return ProcessName(ProcessName.this().host, pid, process_start(pid) or "0")
 
 
 def _kill_group(pid: int, signal_number: int) -> None:
