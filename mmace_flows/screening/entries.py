@@ -61,6 +61,7 @@ def make_entry(
         method = model_method(prediction.model)
     else:
         raise ValueError(f"nothing is known of {parent} {ordering}")
+    campaigns = [*(one.campaign for one in runs), *(one.campaign for one in predictions)]
     symbol, number, system = crystal_symmetry(structure)
     cell = np.asarray(structure.cell, dtype=float)
     elements = sorted(set(structure.symbols))
@@ -84,7 +85,7 @@ def make_entry(
         values=best,
         dft=dft,
         model=model,
-        campaigns=sorted({one.campaign for one in (*runs, *predictions) if one.campaign}),
+        campaigns=sorted({name for name in campaigns if name}),
         code_version=mmace_flows.__version__,
         updated=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -106,24 +106,28 @@ def _symbols() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _space_groups() -> dict[str, int]:
-    """Symbols without spaces, in small letters → number; from spglib's table of all settings."""
-    import spglib
-
+    """Symbols without spaces, in small letters → number; of all settings that spglib knows."""
     found: dict[str, int] = {}
-    for hall in range(1, 531):
-        kind = spglib.get_spacegroup_type(hall)
-        for symbol in (kind.international_short, *kind.international_full.split("=")):
-            found.setdefault(_plain(symbol), kind.number)
+    for number, names in _settings():
+        for name in names:
+            found.setdefault(_plain(name), number)
     return found
 
 
 @lru_cache(maxsize=1)
 def space_group_symbols() -> dict[int, str]:
     """Number → short Hermann–Mauguin symbol of the standard setting."""
+    found: dict[int, str] = {}
+    for number, names in _settings():
+        found.setdefault(number, names[0])
+    return found
+
+
+def _settings() -> Iterator[tuple[int, list[str]]]:
+    """(number, symbols with the short one first) of the 530 settings of the space groups."""
     import spglib
 
-    found: dict[int, str] = {}
     for hall in range(1, 531):
         kind = spglib.get_spacegroup_type(hall)
-        found.setdefault(kind.number, kind.international_short)
-    return found
+        if kind is not None:
+            yield kind.number, [kind.international_short, *kind.international_full.split("=")]

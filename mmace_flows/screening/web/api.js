@@ -9,7 +9,9 @@ export class ApiError extends Error {
 }
 
 let askForToken = null;
-export const onTokenNeeded = (ask) => { askForToken = ask; };
+export const onTokenNeeded = (ask) => {
+  askForToken = ask;
+};
 
 export async function get(path, { signal } = {}) {
   let answer;

@@ -3,7 +3,8 @@
 import { beginSession, onTokenNeeded } from "./api.js";
 import { campaign, campaigns, stopWatching } from "./campaigns.js";
 import { el } from "./dom.js";
-import { closeScenes, material } from "./material.js";
+import { material } from "./material.js";
+import { closeScenes } from "./material_pictures.js";
 import { materials } from "./materials.js";
 
 const main = document.getElementById("main");
@@ -20,14 +21,21 @@ function show() {
   }
   document.title = "mmace · magnets by anisotropy";
   const name = rest === undefined ? "" : decode(rest);
-  if (page === "material" && name) { scrollTo(0, 0); return material(main, name); }
+  if (page === "material" && name) {
+    scrollTo(0, 0);
+    return material(main, name);
+  }
   if (page === "campaigns") return name ? campaign(main, name) : campaigns(main);
   sessionStorage.setItem("mmace-table", location.hash || "#/materials");
   return materials(main, query);
 }
 
 function decode(text) {
-  try { return decodeURIComponent(text); } catch { return text; }
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 // one dialog, however many requests wait for it
@@ -36,10 +44,33 @@ onTokenNeeded(() => {
   asking ??= new Promise((done) => {
     const problem = el("p", { class: "problem", role: "alert" });
     const input = el("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
-    const dialog = el("dialog", { class: "token", "aria-labelledby": "token-title" }, el("form", { method: "dialog", onsubmit: async (event) => {
-      event.preventDefault();
-      if (await beginSession(input.value.trim())) { dialog.close(); dialog.remove(); asking = null; done(); } else { problem.textContent = "That is not the token."; input.select(); }
-    } }, el("h2", { id: "token-title" }, "This server asks for its token"), el("label", { for: "token" }, "Token"), input, problem, el("button", { type: "submit" }, "Go on")));
+    const dialog = el(
+      "dialog",
+      { class: "token", "aria-labelledby": "token-title" },
+      el(
+        "form",
+        {
+          method: "dialog",
+          onsubmit: async (event) => {
+            event.preventDefault();
+            if (await beginSession(input.value.trim())) {
+              dialog.close();
+              dialog.remove();
+              asking = null;
+              done();
+            } else {
+              problem.textContent = "That is not the token.";
+              input.select();
+            }
+          },
+        },
+        el("h2", { id: "token-title" }, "This server asks for its token"),
+        el("label", { for: "token" }, "Token"),
+        input,
+        problem,
+        el("button", { type: "submit" }, "Go on"),
+      ),
+    );
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     document.body.append(dialog);
     dialog.showModal();

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { duration, el, replace, when } from "./dom.js";
-import { failure } from "./materials.js";
+import { failure } from "./failure.js";
 
 const EVERY = 4000; // ms
 let timer = null;
@@ -35,9 +35,31 @@ async function watch(main, path, show) {
   await look();
 }
 
-const share = (done, all) => { const bar = el("span", { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": all, "aria-valuenow": done, "aria-label": "jobs done" }, el("i")); bar.firstChild.style.width = `${all ? (100 * done) / all : 0}%`; return bar; };
+const share = (done, all) => {
+  const bar = el(
+    "span",
+    {
+      class: "progress",
+      role: "progressbar",
+      "aria-valuemin": 0,
+      "aria-valuemax": all,
+      "aria-valuenow": done,
+      "aria-label": "jobs done",
+    },
+    el("i"),
+  );
+  bar.firstChild.style.width = `${all ? (100 * done) / all : 0}%`;
+  return bar;
+};
 const state = (row) => el("span", { class: `state ${row.state}` }, row.state);
-const report = (row) => (row.has_report ? el("a", { href: `/api/campaigns/${encodeURIComponent(row.campaign)}/report`, target: "_blank", rel: "noopener" }, "Report") : null);
+const report = (row) =>
+  row.has_report
+    ? el(
+        "a",
+        { href: `/api/campaigns/${encodeURIComponent(row.campaign)}/report`, target: "_blank", rel: "noopener" },
+        "Report",
+      )
+    : null;
 
 function jobs(row) {
   const parts = [`${row.jobs_done} of ${row.jobs_expected} jobs done`];
@@ -47,21 +69,142 @@ function jobs(row) {
   return parts.join(" · ");
 }
 
-export const campaigns = (main) => watch(main, "/api/campaigns", (rows) => rows.length === 0
-  ? el("section", { class: "empty" }, el("h1", null, "No campaigns yet"), el("p", null, "Begin one:"), el("pre", null, "mmace run workflows/feni.py --preset small"))
-  : [el("h1", null, "Campaigns"), el("ul", { class: "campaign-list" }, rows.map((row) => el("li", null,
-    el("div", { class: "campaign-head" }, el("a", { class: "name", href: `#/campaigns/${encodeURIComponent(row.campaign)}` }, row.campaign), state(row), report(row)),
-    share(row.jobs_done, row.jobs_expected), el("p", { class: "hint" }, jobs(row), ` · begun ${when(row.created)}`))))]);
+export const campaigns = (main) =>
+  watch(main, "/api/campaigns", (rows) =>
+    rows.length === 0
+      ? el(
+          "section",
+          { class: "empty" },
+          el("h1", null, "No campaigns yet"),
+          el("p", null, "Begin one:"),
+          el("pre", null, "mmace run workflows/feni.py --preset small"),
+        )
+      : [
+          el("h1", null, "Campaigns"),
+          el(
+            "ul",
+            { class: "campaign-list" },
+            rows.map((row) =>
+              el(
+                "li",
+                null,
+                el(
+                  "div",
+                  { class: "campaign-head" },
+                  el("a", { class: "name", href: `#/campaigns/${encodeURIComponent(row.campaign)}` }, row.campaign),
+                  state(row),
+                  report(row),
+                ),
+                share(row.jobs_done, row.jobs_expected),
+                el("p", { class: "hint" }, jobs(row), ` · begun ${when(row.created)}`),
+              ),
+            ),
+          ),
+        ],
+  );
 
-export const campaign = (main, name) => watch(main, `/api/campaigns/${encodeURIComponent(name)}`, (row) => [
-  el("p", { class: "back" }, el("a", { href: "#/campaigns" }, "← Campaigns")),
-  el("div", { class: "campaign-head" }, el("h1", null, row.campaign), state(row), report(row)), share(row.jobs_done, row.jobs_expected),
-  el("p", { class: "hint" }, jobs(row), ` · ${row.recipe}, preset ${row.preset} · `, el("a", { href: `#/materials?campaign=${encodeURIComponent(row.campaign)}` }, "its materials")),
-  el("div", { class: "pictures" },
-    el("section", null, el("h2", null, "Stages"), el("table", { class: "plain" }, el("thead", null, el("tr", null, ["stage", "done", "running", "failed", "of"].map((text, i) => el("th", { scope: "col", class: i ? "numeric" : "" }, text)))),
-      el("tbody", null, row.stages.map((one) => el("tr", null, el("th", { scope: "row" }, one.stage), [one.done, one.running || "", one.failed || "", one.of].map((value) => el("td", { class: "numeric" }, value)))))),
-    row.stuck.length ? [el("h3", null, "What holds it up"), el("ul", { class: "stuck" }, row.stuck.map((one) => el("li", null, one.what, one.mend ? [": ", el("code", null, one.mend)] : null)))] : null,
-    row.running_jobs.length ? [el("h3", null, "Running now"), el("ul", null, row.running_jobs.map((job) => el("li", null, job)))] : null,
-    row.failed_jobs.length ? [el("h3", null, "Failed"), el("ul", { class: "failed" }, row.failed_jobs.map((job) => el("li", null, el("b", null, job.name), ` ${job.message}`)))] : null),
-    el("section", null, el("h2", null, "Newest events"), row.events.length ? el("ol", { class: "events" }, row.events.slice().reverse().map((one) => el("li", null, el("time", { datetime: one.time }, when(one.time)), el("b", null, one.stage), ` ${one.message}`))) : el("p", { class: "hint" }, "None yet."))),
-  el("details", null, el("summary", null, "Settings"), el("pre", null, JSON.stringify(row.settings, null, 1)))]);
+export const campaign = (main, name) =>
+  watch(main, `/api/campaigns/${encodeURIComponent(name)}`, (row) => [
+    el("p", { class: "back" }, el("a", { href: "#/campaigns" }, "← Campaigns")),
+    el("div", { class: "campaign-head" }, el("h1", null, row.campaign), state(row), report(row)),
+    share(row.jobs_done, row.jobs_expected),
+    el(
+      "p",
+      { class: "hint" },
+      jobs(row),
+      ` · ${row.recipe}, preset ${row.preset} · `,
+      el("a", { href: `#/materials?campaign=${encodeURIComponent(row.campaign)}` }, "its materials"),
+    ),
+    el(
+      "div",
+      { class: "pictures" },
+      el(
+        "section",
+        null,
+        el("h2", null, "Stages"),
+        el(
+          "table",
+          { class: "plain" },
+          el(
+            "thead",
+            null,
+            el(
+              "tr",
+              null,
+              ["stage", "done", "running", "failed", "of"].map((text, i) =>
+                el("th", { scope: "col", class: i ? "numeric" : "" }, text),
+              ),
+            ),
+          ),
+          el(
+            "tbody",
+            null,
+            row.stages.map((one) =>
+              el(
+                "tr",
+                null,
+                el("th", { scope: "row" }, one.stage),
+                [one.done, one.running || "", one.failed || "", one.of].map((value) =>
+                  el("td", { class: "numeric" }, value),
+                ),
+              ),
+            ),
+          ),
+        ),
+        row.stuck.length
+          ? [
+              el("h3", null, "What holds it up"),
+              el(
+                "ul",
+                { class: "stuck" },
+                row.stuck.map((one) => el("li", null, one.what, one.mend ? [": ", el("code", null, one.mend)] : null)),
+              ),
+            ]
+          : null,
+        row.running_jobs.length
+          ? [
+              el("h3", null, "Running now"),
+              el(
+                "ul",
+                null,
+                row.running_jobs.map((job) => el("li", null, job)),
+              ),
+            ]
+          : null,
+        row.failed_jobs.length
+          ? [
+              el("h3", null, "Failed"),
+              el(
+                "ul",
+                { class: "failed" },
+                row.failed_jobs.map((job) => el("li", null, el("b", null, job.name), ` ${job.message}`)),
+              ),
+            ]
+          : null,
+      ),
+      el(
+        "section",
+        null,
+        el("h2", null, "Newest events"),
+        row.events.length
+          ? el(
+              "ol",
+              { class: "events" },
+              row.events
+                .slice()
+                .reverse()
+                .map((one) =>
+                  el(
+                    "li",
+                    null,
+                    el("time", { datetime: one.time }, when(one.time)),
+                    el("b", null, one.stage),
+                    ` ${one.message}`,
+                  ),
+                ),
+            )
+          : el("p", { class: "hint" }, "None yet."),
+      ),
+    ),
+    el("details", null, el("summary", null, "Settings"), el("pre", null, JSON.stringify(row.settings, null, 1))),
+  ]);

@@ -39,16 +39,22 @@ export function number(value, digits = 2) {
 
 // "Fe3Sn2" with its numbers as subscripts
 export function formula(text) {
-  return text.split(/(\d+)/).filter(Boolean).map((part) => (/^\d+$/.test(part) ? el("sub", null, part) : part));
+  return text
+    .split(/(\d+)/)
+    .filter(Boolean)
+    .map((part) => (/^\d+$/.test(part) ? el("sub", null, part) : part));
 }
 
 // "P6_3/mmc": what follows an underscore is a subscript, a minus before a digit a bar
 export function spaceGroup(text) {
-  return text.split(/(_\d|-\d)/).filter(Boolean).map((part) => {
-    if (/^_\d$/.test(part)) return el("sub", null, part[1]);
-    if (/^-\d$/.test(part)) return el("span", { class: "bar" }, part[1]);
-    return part;
-  });
+  return text
+    .split(/(_\d|-\d)/)
+    .filter(Boolean)
+    .map((part) => {
+      if (/^_\d$/.test(part)) return el("sub", null, part[1]);
+      if (/^-\d$/.test(part)) return el("span", { class: "bar" }, part[1]);
+      return part;
+    });
 }
 
 export function duration(seconds) {

@@ -13,12 +13,22 @@ export function periodicTable({ there, included, excluded, onchange }) {
   const buttons = ELEMENTS.map((one) => {
     const now = state(one.symbol);
     const known_ = known.has(one.symbol) || now !== "open";
-    const button = el("button", {
-      type: "button", class: `element ${now}`, disabled: !known_, tabindex: "-1",
-      "aria-label": `${one.symbol}: ${SAID[now]}`, "aria-pressed": now === "open" ? "false" : now === "in" ? "true" : "mixed",
-      data: { symbol: one.symbol }, title: known_ ? `${one.symbol}: ${SAID[now]}` : `${one.symbol}: in no material`,
-      onclick: () => toggle(one.symbol),
-    }, el("small", null, one.number), one.symbol);
+    const button = el(
+      "button",
+      {
+        type: "button",
+        class: `element ${now}`,
+        disabled: !known_,
+        tabindex: "-1",
+        "aria-label": `${one.symbol}: ${SAID[now]}`,
+        "aria-pressed": now === "open" ? "false" : now === "in" ? "true" : "mixed",
+        data: { symbol: one.symbol },
+        title: known_ ? `${one.symbol}: ${SAID[now]}` : `${one.symbol}: in no material`,
+        onclick: () => toggle(one.symbol),
+      },
+      el("small", null, one.number),
+      one.symbol,
+    );
     button.style.gridRow = one.row;
     button.style.gridColumn = one.column;
     return button;
@@ -41,14 +51,19 @@ export function periodicTable({ there, included, excluded, onchange }) {
     event.preventDefault();
     const open = ELEMENTS.filter((one, index) => !buttons[index].disabled && one !== from);
     const ahead = open.filter((one) => (one.row - from.row) * step[0] + (one.column - from.column) * step[1] > 0);
-    const distance = (one) => Math.abs(one.row - from.row) * (step[0] ? 1 : 20) + Math.abs(one.column - from.column) * (step[1] ? 1 : 20);
+    const distance = (one) =>
+      Math.abs(one.row - from.row) * (step[0] ? 1 : 20) + Math.abs(one.column - from.column) * (step[1] ? 1 : 20);
     const best = ahead.sort((a, b) => distance(a) - distance(b))[0];
     if (best) buttons[best.number - 1].focus();
   }
 
   const first = buttons.find((button) => !button.disabled);
   if (first) first.tabIndex = 0;
-  const table = el("div", { class: "periodic", role: "group", "aria-label": "Elements: press to take in, again to exclude", onkeydown: move }, buttons);
+  const table = el(
+    "div",
+    { class: "periodic", role: "group", "aria-label": "Elements: press to take in, again to exclude", onkeydown: move },
+    buttons,
+  );
   table.addEventListener("focusin", (event) => {
     for (const button of buttons) button.tabIndex = -1;
     event.target.tabIndex = 0;

@@ -2,8 +2,26 @@
 
 export const DEFAULTS = { sort: "-k1", limit: "50", page: "1" };
 export const FIELDS = [
-  "elements", "any_of", "exclude", "formula", "ordering", "level", "space_group", "campaign", "min_k1", "max_k1",
-  "min_strength", "min_ms", "max_ms", "min_hardness", "max_hardness", "max_ehull", "max_atoms", "sort", "limit", "page",
+  "elements",
+  "any_of",
+  "exclude",
+  "formula",
+  "ordering",
+  "level",
+  "space_group",
+  "campaign",
+  "min_k1",
+  "max_k1",
+  "min_strength",
+  "min_ms",
+  "max_ms",
+  "min_hardness",
+  "max_hardness",
+  "max_ehull",
+  "max_atoms",
+  "sort",
+  "limit",
+  "page",
 ];
 
 export function parse(text) {
@@ -32,7 +50,13 @@ export function changed(question, changes) {
   return next;
 }
 
-export const words = (value) => (value ? value.split(",").map((word) => word.trim()).filter(Boolean) : []);
+export const words = (value) =>
+  value
+    ? value
+        .split(",")
+        .map((word) => word.trim())
+        .filter(Boolean)
+    : [];
 
 export const hasFilters = (question) => FIELDS.some((field) => question[field] && !(field in DEFAULTS));
 

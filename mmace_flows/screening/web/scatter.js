@@ -2,7 +2,12 @@
 
 import { el, formula, number, svg } from "./dom.js";
 
-const WIDTH = 560, HEIGHT = 430, LEFT = 52, RIGHT = 14, TOP = 14, BOTTOM = 44;
+const WIDTH = 560,
+  HEIGHT = 430,
+  LEFT = 52,
+  RIGHT = 14,
+  TOP = 14,
+  BOTTOM = 44;
 const VACUUM = 4e-7 * Math.PI;
 const HARDNESS = [0.5, 1, 2];
 export const ORDERINGS = ["FM", "FiM", "AFM", "non-collinear", "NM"];
@@ -15,40 +20,87 @@ function ticks(low, high, count = 6) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= raw);
   const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + 1e-9 * step; value += step) found.push(Math.round(value / step) * step);
+  for (let value = Math.ceil(low / step) * step; value <= high + 1e-9 * step; value += step)
+    found.push(Math.round(value / step) * step);
   return found;
 }
 
 export function scatter(points, onopen) {
   const count = points.k1.length;
-  const highest = Math.max(0.5, ...points.k1), lowest = Math.min(0, ...points.k1);
+  const highest = Math.max(0.5, ...points.k1),
+    lowest = Math.min(0, ...points.k1);
   const x1 = Math.max(0.5, ...points.polarization) * 1.06;
   const pad = 0.06 * (highest - lowest);
-  const y0 = lowest < 0 ? lowest - pad : 0, y1 = highest + pad;
+  const y0 = lowest < 0 ? lowest - pad : 0,
+    y1 = highest + pad;
   const x = (value) => LEFT + (value / x1) * (WIDTH - LEFT - RIGHT);
   const y = (value) => TOP + ((y1 - value) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);
   const parts = [];
   for (const value of ticks(0, x1)) {
-    parts.push(svg("line", { class: "grid", x1: x(value), x2: x(value), y1: TOP, y2: HEIGHT - BOTTOM }),
-      svg("text", { class: "tick", x: x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, number(value, 1)));
+    parts.push(
+      svg("line", { class: "grid", x1: x(value), x2: x(value), y1: TOP, y2: HEIGHT - BOTTOM }),
+      svg("text", { class: "tick", x: x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, number(value, 1)),
+    );
   }
   for (const value of ticks(y0, y1)) {
-    parts.push(svg("line", { class: value === 0 ? "grid zero" : "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
-      svg("text", { class: "tick", x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, number(value, y1 - y0 < 16 ? 1 : 0)));
+    parts.push(
+      svg("line", {
+        class: value === 0 ? "grid zero" : "grid",
+        x1: LEFT,
+        x2: WIDTH - RIGHT,
+        y1: y(value),
+        y2: y(value),
+      }),
+      svg(
+        "text",
+        { class: "tick", x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" },
+        number(value, y1 - y0 < 16 ? 1 : 0),
+      ),
+    );
   }
   for (const kappa of HARDNESS) {
-    const end = Math.min(x1, Math.sqrt((y1 * 1e6 * VACUUM)) / kappa);
-    const line = Array.from({ length: 41 }, (_, i) => (i / 40) * end).map((ms) => `${x(ms).toFixed(1)},${y(k1At(kappa, ms)).toFixed(1)}`);
+    const end = Math.min(x1, Math.sqrt(y1 * 1e6 * VACUUM) / kappa);
+    const line = Array.from({ length: 41 }, (_, i) => (i / 40) * end).map(
+      (ms) => `${x(ms).toFixed(1)},${y(k1At(kappa, ms)).toFixed(1)}`,
+    );
     const right = end >= x1;
-    parts.push(svg("polyline", { class: `hardness ${kappa === 1 ? "one" : ""}`, points: line.join(" ") }),
-      svg("text", { class: "hardness-label", x: x(end) - (right ? 4 : -4), y: y(k1At(kappa, end)) + (right ? -6 : 11), "text-anchor": right ? "end" : "start" }, `κ = ${kappa}`));
+    parts.push(
+      svg("polyline", { class: `hardness ${kappa === 1 ? "one" : ""}`, points: line.join(" ") }),
+      svg(
+        "text",
+        {
+          class: "hardness-label",
+          x: x(end) - (right ? 4 : -4),
+          y: y(k1At(kappa, end)) + (right ? -6 : 11),
+          "text-anchor": right ? "end" : "start",
+        },
+        `κ = ${kappa}`,
+      ),
+    );
   }
-  parts.push(svg("text", { class: "axis", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "μ₀Mₛ (T)"),
-    svg("text", { class: "axis", x: 14, y: (TOP + HEIGHT - BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(TOP + HEIGHT - BOTTOM) / 2})` }, "K₁ (MJ/m³)"));
-  const dots = Array.from({ length: count }, (_, i) => svg("circle", {
-    class: `dot ${points.ordering[i]} ${points.level[i]}`, cx: x(points.polarization[i]).toFixed(1), cy: y(points.k1[i]).toFixed(1),
-    r: points.level[i] === "DFT" ? 5 : 3.6, data: { index: i },
-  }));
+  parts.push(
+    svg("text", { class: "axis", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "μ₀Mₛ (T)"),
+    svg(
+      "text",
+      {
+        class: "axis",
+        x: 14,
+        y: (TOP + HEIGHT - BOTTOM) / 2,
+        "text-anchor": "middle",
+        transform: `rotate(-90 14 ${(TOP + HEIGHT - BOTTOM) / 2})`,
+      },
+      "K₁ (MJ/m³)",
+    ),
+  );
+  const dots = Array.from({ length: count }, (_, i) =>
+    svg("circle", {
+      class: `dot ${points.ordering[i]} ${points.level[i]}`,
+      cx: x(points.polarization[i]).toFixed(1),
+      cy: y(points.k1[i]).toFixed(1),
+      r: points.level[i] === "DFT" ? 5 : 3.6,
+      data: { index: i },
+    }),
+  );
   const marker = svg("circle", { class: "marker", r: 9, visibility: "hidden" });
   const tip = el("div", { class: "tip", role: "status", "aria-live": "polite", hidden: true });
   let current = -1;
@@ -60,28 +112,50 @@ export function scatter(points, onopen) {
     if (index < 0) return;
     marker.setAttribute("cx", x(points.polarization[index]));
     marker.setAttribute("cy", y(points.k1[index]));
-    tip.replaceChildren(el("b", null, formula(points.formula[index])), ` ${points.ordering[index]} · K₁ ${number(points.k1[index])} MJ/m³ · μ₀Mₛ ${number(points.polarization[index])} T · ${points.level[index]}`);
+    tip.replaceChildren(
+      el("b", null, formula(points.formula[index])),
+      ` ${points.ordering[index]} · K₁ ${number(points.k1[index])} MJ/m³ · μ₀Mₛ ${number(points.polarization[index])} T · ${points.level[index]}`,
+    );
     tip.style.left = `${(100 * x(points.polarization[index])) / WIDTH}%`;
     tip.style.top = `${(100 * y(points.k1[index])) / HEIGHT}%`;
     tip.classList.toggle("left", x(points.polarization[index]) > WIDTH / 2);
   }
 
   const indexOf = (event) => Number(event.target.dataset?.index ?? -1);
-  const picture = svg("svg", {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "application", tabindex: "0",
-    "aria-label": `Picture of K1 against polarization, ${count} materials. Arrow keys go through them, Enter opens one.`,
-    onpointerover: (event) => { if (event.target.matches(".dot")) show(indexOf(event)); },
-    onpointerleave: () => show(-1),
-    onclick: (event) => { if (event.target.matches(".dot")) onopen(points.entry_id[indexOf(event)]); },
-    onblur: () => show(-1),
-    onkeydown: (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (step && count) { event.preventDefault(); show((current + step + count) % count); }
-      if (event.key === "Enter" && current >= 0) onopen(points.entry_id[current]);
+  const picture = svg(
+    "svg",
+    {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      role: "application",
+      tabindex: "0",
+      "aria-label": `Picture of K1 against polarization, ${count} materials. Arrow keys go through them, Enter opens one.`,
+      onpointerover: (event) => {
+        if (event.target.matches(".dot")) show(indexOf(event));
+      },
+      onpointerleave: () => show(-1),
+      onclick: (event) => {
+        if (event.target.matches(".dot")) onopen(points.entry_id[indexOf(event)]);
+      },
+      onblur: () => show(-1),
+      onkeydown: (event) => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        if (step && count) {
+          event.preventDefault();
+          show((current + step + count) % count);
+        }
+        if (event.key === "Enter" && current >= 0) onopen(points.entry_id[current]);
+      },
     },
-  }, parts, svg("g", null, dots), marker);
+    parts,
+    svg("g", null, dots),
+    marker,
+  );
   const present = ORDERINGS.filter((one) => points.ordering.includes(one));
-  const legend = el("p", { class: "legend" }, present.map((one) => el("span", null, el("i", { class: `swatch ${one}` }), one)),
-    points.level.includes("DFT") ? el("span", null, el("i", { class: "swatch ring" }), "DFT") : null);
+  const legend = el(
+    "p",
+    { class: "legend" },
+    present.map((one) => el("span", null, el("i", { class: `swatch ${one}` }), one)),
+    points.level.includes("DFT") ? el("span", null, el("i", { class: "swatch ring" }), "DFT") : null,
+  );
   return el("figure", { class: "scatter" }, el("div", { class: "plot" }, picture, tip), legend);
 }

@@ -21,19 +21,41 @@ void main() {
 }`;
 
 export class Camera {
-  constructor() { this.watchers = new Set(); this.reset(); }
-  reset() { this.azimuth = 0.55; this.elevation = 0.35; this.zoom = 1; this.changed(); }
+  constructor() {
+    this.watchers = new Set();
+    this.reset();
+  }
+  reset() {
+    this.azimuth = 0.55;
+    this.elevation = 0.35;
+    this.zoom = 1;
+    this.changed();
+  }
   turn(across, up) {
     this.azimuth += across;
     this.elevation = Math.max(-Math.PI / 2, Math.min(Math.PI / 2, this.elevation + up));
     this.changed();
   }
-  closer(factor) { this.zoom = Math.max(0.4, Math.min(6, this.zoom * factor)); this.changed(); }
-  changed() { for (const watcher of this.watchers) watcher(); }
+  closer(factor) {
+    this.zoom = Math.max(0.4, Math.min(6, this.zoom * factor));
+    this.changed();
+  }
+  changed() {
+    for (const watcher of this.watchers) watcher();
+  }
   // rows: right, up, towards the viewer; z of the lab frame points up
   get rows() {
-    const [ca, sa, ce, se] = [Math.cos(this.azimuth), Math.sin(this.azimuth), Math.cos(this.elevation), Math.sin(this.elevation)];
-    return [[ca, sa, 0], [-sa * se, ca * se, ce], [sa * ce, -ca * ce, se]];
+    const [ca, sa, ce, se] = [
+      Math.cos(this.azimuth),
+      Math.sin(this.azimuth),
+      Math.cos(this.elevation),
+      Math.sin(this.elevation),
+    ];
+    return [
+      [ca, sa, 0],
+      [-sa * se, ca * se, ce],
+      [sa * ce, -ca * ce, se],
+    ];
   }
 }
 
@@ -60,7 +82,15 @@ export class Scene {
     if (!this.gl) throw new Error("This browser draws no 3D (WebGL 2 is off).");
     this.prepare();
     this.listen();
-    this.draw = () => { if (!this.waiting) { this.waiting = true; requestAnimationFrame(() => { this.waiting = false; this.paint(); }); } };
+    this.draw = () => {
+      if (!this.waiting) {
+        this.waiting = true;
+        requestAnimationFrame(() => {
+          this.waiting = false;
+          this.paint();
+        });
+      }
+    };
     camera.watchers.add(this.draw);
     this.observer = new ResizeObserver(this.draw);
     this.observer.observe(holder);
@@ -76,7 +106,10 @@ export class Scene {
   prepare() {
     const gl = this.gl;
     const program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+    for (const [kind, source] of [
+      [gl.VERTEX_SHADER, VERTEX],
+      [gl.FRAGMENT_SHADER, FRAGMENT],
+    ]) {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
@@ -85,7 +118,11 @@ export class Scene {
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error("This browser cannot draw the picture.");
     gl.useProgram(program);
-    for (const [name, data] of [["position", this.mesh.positions], ["normal", this.mesh.normals], ["colour", this.mesh.colours]]) {
+    for (const [name, data] of [
+      ["position", this.mesh.positions],
+      ["normal", this.mesh.normals],
+      ["colour", this.mesh.colours],
+    ]) {
       const place = gl.getAttribLocation(program, name);
       gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
       gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(data), gl.STATIC_DRAW);
@@ -118,7 +155,8 @@ export class Scene {
     this.labels.forEach(({ at }, index) => {
       const away = at.map((value, axis) => value - this.centre[axis]);
       const [x, y] = rows.slice(0, 2).map((row) => row[0] * away[0] + row[1] * away[1] + row[2] * away[2]);
-      this.spans[index].style.transform = `translate(${(width / 2 + x * perUnit).toFixed(1)}px, ${(height / 2 - y * perUnit).toFixed(1)}px) translate(-50%, -50%)`;
+      this.spans[index].style.transform =
+        `translate(${(width / 2 + x * perUnit).toFixed(1)}px, ${(height / 2 - y * perUnit).toFixed(1)}px) translate(-50%, -50%)`;
     });
     this.holder.dataset.painted = "true";
   }
@@ -127,20 +165,36 @@ export class Scene {
     const { canvas, camera } = this;
     const held = new Map();
     let apart = 0;
-    canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); held.set(event.pointerId, [event.clientX, event.clientY]); apart = 0; });
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      held.set(event.pointerId, [event.clientX, event.clientY]);
+      apart = 0;
+    });
     canvas.addEventListener("pointermove", (event) => {
       const before = held.get(event.pointerId);
       if (!before) return;
       held.set(event.pointerId, [event.clientX, event.clientY]);
-      if (held.size === 2) { // two fingers zoom
+      if (held.size === 2) {
+        // two fingers zoom
         const [a, b] = [...held.values()];
         const now = Math.hypot(a[0] - b[0], a[1] - b[1]);
         if (apart) camera.closer(now / apart);
         apart = now;
       } else camera.turn(-(event.clientX - before[0]) * 0.01, (event.clientY - before[1]) * 0.01);
     });
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => { held.delete(event.pointerId); apart = 0; });
-    canvas.addEventListener("wheel", (event) => { event.preventDefault(); camera.closer(Math.exp(-event.deltaY * 0.0015)); }, { passive: false });
+    for (const name of ["pointerup", "pointercancel"])
+      canvas.addEventListener(name, (event) => {
+        held.delete(event.pointerId);
+        apart = 0;
+      });
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        camera.closer(Math.exp(-event.deltaY * 0.0015));
+      },
+      { passive: false },
+    );
     canvas.addEventListener("dblclick", () => camera.reset());
     canvas.addEventListener("keydown", (event) => {
       const turns = { ArrowLeft: [0.12, 0], ArrowRight: [-0.12, 0], ArrowUp: [0, 0.12], ArrowDown: [0, -0.12] };

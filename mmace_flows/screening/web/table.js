@@ -3,15 +3,52 @@
 import { el, formula, number, spaceGroup } from "./dom.js";
 
 const COLUMNS = [
-  { title: "Material", sort: "formula", cell: (row) => el("a", { href: `#/material/${row.entry_id}` }, formula(row.formula)) },
+  {
+    title: "Material",
+    sort: "formula",
+    cell: (row) => el("a", { href: `#/material/${row.entry_id}` }, formula(row.formula)),
+  },
   { title: "Space group", sort: "space-group", wide: true, cell: (row) => spaceGroup(row.space_group) },
   { title: "Order", cell: (row) => el("span", { class: `order ${row.ordering}` }, row.ordering) },
-  { title: "K₁", unit: "MJ/m³", sort: "k1", numeric: true, cell: (row, scale) => k1Cell(row, scale), hint: "anisotropy constant; positive: the axis is easy" },
-  { title: "ΔE_A", unit: "meV/atom", sort: "strength", numeric: true, wide: true, cell: (row) => number(row.strength, 3), hint: "highest minus lowest energy over all directions" },
+  {
+    title: "K₁",
+    unit: "MJ/m³",
+    sort: "k1",
+    numeric: true,
+    cell: (row, scale) => k1Cell(row, scale),
+    hint: "anisotropy constant; positive: the axis is easy",
+  },
+  {
+    title: "ΔE_A",
+    unit: "meV/atom",
+    sort: "strength",
+    numeric: true,
+    wide: true,
+    cell: (row) => number(row.strength, 3),
+    hint: "highest minus lowest energy over all directions",
+  },
   { title: "μ₀Mₛ", unit: "T", sort: "ms", numeric: true, cell: (row) => number(row.polarization) },
-  { title: "κ", sort: "hardness", numeric: true, cell: (row) => el("span", { class: row.hardness >= 1 ? "hard" : "" }, number(row.hardness)), hint: "hardness √(|K₁|/μ₀Mₛ²); above 1: a permanent magnet is possible" },
-  { title: "E hull", unit: "eV/atom", sort: "ehull", numeric: true, wide: true, cell: (row) => number(row.energy_above_hull, 3), hint: "of what is known by the same method; – where an element is missing" },
-  { title: "By", cell: (row) => el("span", { class: `level ${row.level}` }, row.level), hint: "where the values come from" },
+  {
+    title: "κ",
+    sort: "hardness",
+    numeric: true,
+    cell: (row) => el("span", { class: row.hardness >= 1 ? "hard" : "" }, number(row.hardness)),
+    hint: "hardness √(|K₁|/μ₀Mₛ²); above 1: a permanent magnet is possible",
+  },
+  {
+    title: "E hull",
+    unit: "eV/atom",
+    sort: "ehull",
+    numeric: true,
+    wide: true,
+    cell: (row) => number(row.energy_above_hull, 3),
+    hint: "of what is known by the same method; – where an element is missing",
+  },
+  {
+    title: "By",
+    cell: (row) => el("span", { class: `level ${row.level}` }, row.level),
+    hint: "where the values come from",
+  },
 ];
 
 function k1Cell(row, scale) {
@@ -30,17 +67,49 @@ export function rowsTable(rows, sort, onsort) {
     const mark = el("span", { class: "arrow", "aria-hidden": "true" }, sorted ? (descending ? "▼" : "▲") : "");
     const label = [column.title, mark, column.unit ? el("small", null, column.unit) : null];
     // the first press of a number's heading brings the largest to the top
-    const next = sorted ? (descending ? column.sort : `-${column.sort}`) : column.numeric ? `-${column.sort}` : column.sort;
-    return el("th", {
-      scope: "col", class: `${column.numeric ? "numeric" : ""} ${column.wide ? "wide" : ""}`, title: column.hint,
-      "aria-sort": sorted ? (descending ? "descending" : "ascending") : column.sort ? "none" : null,
-    }, column.sort ? el("button", { type: "button", data: { sort: column.sort }, onclick: () => onsort(next, column.sort) }, label) : label);
+    const next = sorted
+      ? descending
+        ? column.sort
+        : `-${column.sort}`
+      : column.numeric
+        ? `-${column.sort}`
+        : column.sort;
+    return el(
+      "th",
+      {
+        scope: "col",
+        class: `${column.numeric ? "numeric" : ""} ${column.wide ? "wide" : ""}`,
+        title: column.hint,
+        "aria-sort": sorted ? (descending ? "descending" : "ascending") : column.sort ? "none" : null,
+      },
+      column.sort
+        ? el("button", { type: "button", data: { sort: column.sort }, onclick: () => onsort(next, column.sort) }, label)
+        : label,
+    );
   });
-  const body = rows.map((row) => el("tr", {
-    data: { entry: row.entry_id },
-    onclick: (event) => { if (!event.target.closest("a") && !getSelection().toString()) location.hash = `#/material/${row.entry_id}`; },
-  }, COLUMNS.map((column) => el("td", { class: `${column.numeric ? "numeric" : ""} ${column.wide ? "wide" : ""}` }, column.cell(row, scale)))));
-  return el("div", { class: "scroll" }, el("table", { class: "rows" },
-    el("caption", { class: "hidden" }, "Materials, one row per crystal and magnetic ordering"),
-    el("thead", null, el("tr", null, heads)), el("tbody", null, body)));
+  const body = rows.map((row) =>
+    el(
+      "tr",
+      {
+        data: { entry: row.entry_id },
+        onclick: (event) => {
+          if (!event.target.closest("a") && !getSelection().toString()) location.hash = `#/material/${row.entry_id}`;
+        },
+      },
+      COLUMNS.map((column) =>
+        el("td", { class: `${column.numeric ? "numeric" : ""} ${column.wide ? "wide" : ""}` }, column.cell(row, scale)),
+      ),
+    ),
+  );
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      { class: "rows" },
+      el("caption", { class: "hidden" }, "Materials, one row per crystal and magnetic ordering"),
+      el("thead", null, el("tr", null, heads)),
+      el("tbody", null, body),
+    ),
+  );
 }

@@ -139,11 +139,10 @@ def test_a_token_is_asked_for_and_kept_as_a_cookie(built: Collections, tmp_path:
 
 HOSTILE = st.one_of(
     st.text(max_size=60),
-    st.sampled_from(
-        ["$where", "this.k1", "' || 1==1 //", "(a+)+$", ".*", "\x00", "Fe\x00Pt", "%00", "1e308", "-0", "NaN", "1_0", "٣",
-         "Ｆｅ", "\u202eFe", "<script>alert(1)</script>", "{\"$gt\":\"\"}", "A" * 3000, "9" * 400, "Fe," * 500, "0x10"]
-    ),
-)  # fmt: skip
+    st.sampled_from(["$where", "this.k1", "' || 1==1 //", "(a+)+$", ".*", "\x00", "Fe\x00Pt", "%00", '{"$gt":""}']),
+    st.sampled_from(["1e308", "-0", "NaN", "1_0", "٣", "Ｆｅ", "\u202eFe", "<script>alert(1)</script>", "0x10"]),
+    st.sampled_from(["A" * 3000, "9" * 400, "Fe," * 500]),
+)
 NAMES = st.one_of(
     st.sampled_from([*AnisotropyQuery.model_fields, "elements[$ne]", "$where", "min_k1[$gt]", "__proto__", "rows"]),
     st.text(max_size=20),
