@@ -15,6 +15,7 @@ from mmace.errors import UserError
 from mmace_flows.execution.needs import Offer, open_campaigns
 from mmace_flows.execution.processes import make_folder
 from mmace_flows.execution.projects import Project, WorkerConfig
+from mmace_flows.execution.settings import read_yaml
 
 if TYPE_CHECKING:
     from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
@@ -31,16 +32,16 @@ def load_qadapter(project: Project, kind: str) -> CommonAdapter:
             f"{project.file}: workers.{kind} has no qadapter; run `mmace worker {kind}` by hand, or see docs/cluster.md"
         )
     from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
-    from fireworks.utilities.fw_serializers import load_object_from_file
 
     path = project.path(file)
+    values = read_yaml(path)
+    if values.get("_fw_name") != "CommonAdapter":
+        raise UserError(f"{path}: _fw_name: expected CommonAdapter, got {values.get('_fw_name')}")
     try:
-        found = load_object_from_file(str(path))
+        found: CommonAdapter = CommonAdapter.from_dict(values)
     except Exception as error:  # FireWorks raises what its YAML reader and its classes raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a FireWorks queue adapter ({type(error).__name__}: {reason})") from error
-    if not isinstance(found, CommonAdapter):
-        raise UserError(f"{path}: _fw_name: expected CommonAdapter, got {type(found).__name__}")
     if not str(found.get("rocket_launch") or "").strip():
         raise UserError(
             f"{path}: rocket_launch is missing; it starts the worker, like `mmace worker {kind} --project …`"

@@ -19,6 +19,7 @@ from pymongo.errors import OperationFailure
 from mmace.errors import UserError
 from mmace_flows.execution import backoff, safe_loading
 from mmace_flows.execution.connection import SILENT_MS, Connection, connect
+from mmace_flows.execution.job_store import load_job_store
 from mmace_flows.execution.launchpad import ProjectLaunchPad
 from mmace_flows.execution.processes import ProcessName, make_folder
 from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectStore, server_id
@@ -127,7 +128,9 @@ class Stores:
 
     @cached_property
     def jobs(self) -> JobStore:
-        """Outputs of jobflow jobs; fields saved under ``data`` go to GridFS."""
+        """Outputs of jobflow jobs; fields saved under ``data`` go to GridFS, or where MMACE_JOB_STORE says."""
+        if self.connection.settings.job_store is not None:
+            return load_job_store(self.connection.settings.job_store)
         store = JobStore(
             ProjectStore("jobs", key="uuid"),
             additional_stores={"data": ProjectGridFSStore("jobs_data", key="blob_uuid")},
@@ -242,6 +245,9 @@ class Stores:
         self.launchpad.user_indices = ["spec.campaign"]
         self.launchpad.wf_user_indices = ["metadata.campaign"]
         self.launchpad.tuneup()
+        self.launchpad.fireworks.create_index(
+            [("spec.campaign", 1), ("state", 1), ("spec._priority", -1), ("created_on", 1)]  # the next job
+        )
         self.launchpad.fireworks.create_index(STATUS_INDEX)
         self.launchpad.launches.create_index(COST_INDEX)
         # what LaunchPad.reset does, without wiping anything, and safe when two processes come first
