@@ -36,7 +36,7 @@ from mmace_flows.structures.files import read_candidates
         ({"limit": 1000, "page": 11}, "page: pages reach to row 10,000; narrow the filters"),
         ({"page": 0}, "page: input should be greater than or equal to 1, got 0"),
         ({"min_k1": "nan"}, "min_k1: input should be a finite number, got 'nan'"),
-        ({"max_ehull": {"$gt": 0}}, "max_ehull: input should be a valid number, got {'$gt': 0}"),
+        ({"max_ehull": {"$gt": 0}}, "max_ehull: expected a number, got {'$gt': 0}"),
         ({"formula": "FePt$"}, "formula: 'FePt$' is no chemical formula; give one like FePt or Fe3Sn2"),
         ({"formula": "Fe0"}, "formula: 'Fe0' is no chemical formula"),
         ({"space_group": "P9"}, "space_group: 'P9' is no space group; give a number from 1 to 230"),
