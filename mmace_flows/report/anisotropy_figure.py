@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MESH = (61, 121)  # polar and azimuthal lines of the sphere
+VIEW = (22.0, 35.0)  # degrees above the plane of x and y, and from x
 CIRCLE = 181  # points of a half circle
 
 
@@ -45,10 +46,10 @@ def anisotropy_figure(
         return unit * (surface.anisotropy(vectors) - lowest)
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+        figure = Figure(figsize=(9.6, 4.4))
         FigureCanvasAgg(figure)
-        sphere = figure.add_subplot(1, 2, 1, projection="3d")
-        curves = figure.add_subplot(1, 2, 2)
+        sphere = figure.add_axes((0.0, 0.16, 0.46, 0.76), projection="3d")
+        curves = figure.add_axes((0.57, 0.14, 0.41, 0.74))
         figure.suptitle(title, fontsize=11)
         _draw_sphere(figure, sphere, found, energies)
         axis = np.array(found.axis)
@@ -70,8 +71,10 @@ def anisotropy_figure(
                 _draw_points(curves, points, start, end, colour, unit, surface, lowest)
         curves.set_xlabel("angle (°)")
         curves.set_xticks(range(0, 181, 30))
-        curves.set_ylabel("energy above the easy direction (meV/atom)")
-        curves.legend(loc="best")
+        curves.set_ylabel("energy above easy (meV/atom)")
+        top = max(curves.get_ylim()[1], 1e-9)
+        curves.set_ylim(-0.06 * top, 1.35 * top)  # room for the legend
+        curves.legend(loc="upper center")
     to_png(figure, path)
 
 
@@ -96,18 +99,27 @@ def _draw_sphere(
         antialiased=False,
         shade=False,
     )
-    for vector, name in ((found.easy, "easy"), (found.hard, "hard")):
-        x, y, z = 1.45 * np.array(vector)
-        axes.plot([-x, x], [-y, y], [-z, z], color=INK, linewidth=1.2)
-        axes.text(1.1 * x, 1.1 * y, 1.1 * z, name, fontsize=9)
-    for place, name in enumerate("xyz"):
-        end = 1.3 * np.eye(3)[place]
-        axes.plot(*np.stack([0 * end, end], axis=1), color=COLOURS[7], linewidth=0.8)
-        axes.text(*(1.1 * end), name, fontsize=8, color=COLOURS[7])
-    axes.set_box_aspect((1, 1, 1))
+    height, side = np.radians(VIEW)
+    viewer = np.array([np.cos(height) * np.cos(side), np.cos(height) * np.sin(side), np.sin(height)])
+    for direction, name in ((found.easy, "easy"), (found.hard, "hard")):
+        vector = np.array(direction) * (1.0 if np.dot(direction, viewer) >= 0 else -1.0)
+        for sign in (1.0, -1.0):  # outside the sphere, and not behind it
+            if sign * vector @ viewer > -0.5:
+                axes.plot(*np.outer(sign * vector, [1.0, 1.4]), color=INK, linewidth=1.4, zorder=10)
+        axes.text(*(1.5 * vector), name, fontsize=9, ha="center", va="center", zorder=11)
+    for end, name in zip(np.eye(3), "xyz", strict=True):
+        if max(abs(end @ np.array(found.easy)), abs(end @ np.array(found.hard))) < 0.95:
+            axes.plot(*np.outer(end, [1.0, 1.25]), color=COLOURS[7], linewidth=0.9, zorder=10)
+            axes.text(*(1.35 * end), name, fontsize=9, color=COLOURS[7], ha="center", va="center", zorder=11)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
+    axes.set_box_aspect((1, 1, 1), zoom=1.25)
+    axes.view_init(*VIEW)
     axes.set_axis_off()
-    bar = figure.colorbar(ScalarMappable(scale, "cividis"), ax=axes, orientation="horizontal", shrink=0.7, pad=0.02)
-    bar.set_label("meV/atom")
+    bar = figure.colorbar(
+        ScalarMappable(scale, "cividis"), cax=figure.add_axes((0.1, 0.13, 0.27, 0.03)), orientation="horizontal"
+    )
+    bar.ax.locator_params(nbins=4)
+    bar.set_label("energy above easy (meV/atom)")
 
 
 def _draw_points(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from ase import Atoms
 
 from mmace.errors import UserError
-from mmace.graph import build_graph, vector_moments
+from mmace.graph import vector_moments
 from mmace.potential import Potential
 from mmace.spins.directions import common_axis
 from mmace.spins.scan import rotation_energies
@@ -50,28 +49,10 @@ def direction_energies(model: Potential, atoms: Atoms, vectors: np.ndarray) -> n
     axis = collinear_axis(vector_moments(atoms), atoms.get_chemical_formula())
     vectors = np.asarray(vectors, dtype=float)
     if model.config.symmetry == "paper":  # the one form that is not even
-        return _energies(model, atoms, turns_to(axis, vectors))
+        return rotation_energies(model, atoms, turns_to(axis, vectors))
     half = vectors * np.where(_points_up(vectors), 1.0, -1.0)[:, None]
     unique, place = np.unique(np.round(half, 9) + 0.0, axis=0, return_inverse=True)
-    return _energies(model, atoms, turns_to(axis, unique))[place.reshape(-1)]
-
-
-def _energies(model: Potential, atoms: Atoms, turns: np.ndarray) -> np.ndarray:
-    """Energies [D], eV, of all moments turned by [D,3,3]; of a model with an anisotropy part only that part is turned
-    where rotations mean nothing to the rest."""
-    part = model.anisotropy
-    if part is None:
-        return rotation_energies(model, atoms, turns)
-    config = model.config
-    graph = build_graph(atoms, config.elements, config.r_max, dtype=config.torch_dtype)
-    graph = graph.to(device=next(model.parameters()).device)
-    with torch.no_grad():
-        at_rest = float(part.node_energies(graph).sum())
-        if config.symmetry == "nonsoc":
-            others = np.full(len(turns), float(model.node_energies(graph).sum()) - at_rest)
-        else:
-            others = rotation_energies(model, atoms, turns) - at_rest
-    return others + rotation_energies(part, atoms, turns)
+    return rotation_energies(model, atoms, turns_to(axis, unique))[place.reshape(-1)]
 
 
 def _points_up(vectors: np.ndarray) -> np.ndarray:

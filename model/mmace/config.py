@@ -96,8 +96,11 @@ class PotentialConfig:
                 )
             shared = {"elements": self.elements, "seed": self.seed}
             part = PotentialConfig.from_dict({**shared, **given}, "potential: anisotropy")
-        if part.symmetry not in ("soc", "paper") or part.anisotropy is not None or self.symmetry == "none":
-            raise UserError("potential: anisotropy: needs symmetry soc, no anisotropy of its own, and a magnetic model")
+        if self.symmetry != "nonsoc" or part.symmetry != "soc" or part.anisotropy is not None:
+            raise UserError(
+                f"potential: anisotropy: a part with symmetry soc is added to one with nonsoc, not {part.symmetry} to "
+                f"{self.symmetry}; train energies with symmetry nonsoc first"
+            )
         inputs = {name: getattr(self, name) for name in ("elements", "r_max", "m_max", "heads", "dtype")}
         return dataclasses.replace(part, **inputs, moment_wall=0.0, pair_repulsion=False)
 

@@ -46,6 +46,10 @@ def rotation_energies(
     if not torch.allclose(turns @ turns.transpose(1, 2), identity, atol=1e-6):
         raise UserError("rotation of moments: rotations must be orthogonal matrices [B,3,3]")
     graph = build_graph(atoms, model.config.elements, model.config.r_max, dtype=dtype, head=head).to(device=device)
+    if model.anisotropy is not None:  # rotations mean nothing to the rest, which is nonsoc
+        with torch.no_grad():
+            rest = float(model.node_energies(graph).sum() - model.anisotropy.node_energies(graph).sum())
+        return rest + rotation_energies(model.anisotropy, atoms, rotations, head=head, batch_nodes=batch_nodes)
     size = max(1, batch_nodes // len(atoms))
     even = model.config.symmetry != "paper"
     functions = RotationFunctions(vector_moments(atoms), _degree(model), even)

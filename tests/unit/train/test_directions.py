@@ -134,6 +134,10 @@ def test_exchange_contributes_nothing_to_rigid_rotations():
     atoms, turned = crystal(0), vectors(1, 7)
     whole, alone = direction_energies(model, atoms, turned), direction_energies(part, atoms, turned)
     np.testing.assert_allclose(np.ptp(whole - alone), 0.0, atol=1e-12)
+    atoms.set_initial_magnetic_moments(np.outer([2.5, 0.4], turned[0]))
+    graph = build_graph(atoms, ["Fe", "Pt"], 3.2)
+    found = direction_energies(model, atoms, turned[:1])
+    assert float(model.node_energies(graph).sum()) == pytest.approx(found[0], abs=1e-10)
     graph = build_graph(atoms, ["Fe", "Pt"], 3.2)
     stay = torch.eye(3, dtype=torch.float64)[None]
     for seed in range(3):
@@ -195,7 +199,9 @@ def test_what_cannot_be_trained_is_said(tmp_path):
         replace(data[0], anisotropy=None)
     with pytest.raises(UserError, match="not unit vectors"):
         replace(data[0], directions=2.0 * data[0].directions)
-    with pytest.raises(UserError, match="needs symmetry soc"):
-        PotentialConfig(elements=["Fe"], anisotropy={"symmetry": "nonsoc"})
+    with pytest.raises(UserError, match="not nonsoc to nonsoc"):
+        PotentialConfig(elements=["Fe"], symmetry="nonsoc", anisotropy={"symmetry": "nonsoc"})
+    with pytest.raises(UserError, match="train energies with symmetry nonsoc first"):
+        with_anisotropy(Potential(soc()), {"l_mag": 2})
     with pytest.raises(UserError, match="did you mean 'l_mag'"):
-        PotentialConfig(elements=["Fe"], anisotropy={"l_mga": 3})
+        PotentialConfig(elements=["Fe"], symmetry="nonsoc", anisotropy={"l_mga": 3})
