@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     espresso_command: str = Field(
         default="pw.x", description="how pw.x is run, for example 'mpirun -n 2 pw.x'; no shell reads it"
     )
+    gpaw_processes: int = Field(
+        default=1, ge=1, description="processes of each GPAW calculation; more than one needs a GPAW built with MPI"
+    )
 
     trusted_packages: str = Field(
         default="", description="further Python packages whose jobs may run, like 'mylab,atomate2'"

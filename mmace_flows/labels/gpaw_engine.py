@@ -12,6 +12,7 @@ from mmace.errors import UserError
 from mmace_flows.labels.collinear import OFF_AXIS, collinear_atoms, fixed_total_forces, split_moments
 from mmace_flows.labels.engine import EngineResult, in_attempts
 from mmace_flows.labels.gpaw_failures import failures, one_line
+from mmace_flows.labels.gpaw_processes import attempt_in_processes, gpaw_processes
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
 
@@ -20,7 +21,7 @@ NOT_INSTALLED = "GPAW is not installed; run 'make install' or 'pip install gpaw'
 
 @dataclass
 class GPAWEngine:
-    """GPAW in its plane-wave mode, spin-paired or collinear."""
+    """GPAW in its plane-wave mode: spin-paired, collinear or, in LDA, non-collinear."""
 
     settings: GPAWSettings = field(default_factory=GPAWSettings.small)
     name: str = "gpaw"
@@ -43,8 +44,9 @@ class GPAWEngine:
         return self.settings.model_dump(mode="json")
 
     def check(self, structure: MagneticStructure) -> None:
-        """Raises UserError for moments off one axis."""
-        collinear_moments(structure.magmoms)
+        """Raises UserError for moments that GPAW cannot treat with these settings."""
+        if not noncollinear(structure, self.settings):
+            collinear_moments(structure.magmoms)
 
     def run(
         self, structure: MagneticStructure, folder: Path | str, name: str = "gpaw", start_attempt: int = 0
@@ -54,16 +56,50 @@ class GPAWEngine:
         All-zero initial moments give a spin-paired calculation with zero moments. Otherwise the moments' common axis
         becomes GPAW's z and the resulting moments are turned back; positions need no turning, for there is no
         spin–orbit coupling. GPAW's text goes to ``folder/<name>.<attempt>.txt``.
-        Raises UserError for moments off one axis.
+        Moments off one axis, or held in their directions, are a non-collinear calculation in the lab frame.
+        Raises UserError for moments that GPAW cannot treat with these settings.
         """
-        along, axis = collinear_moments(structure.magmoms)
+        self.check(structure)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        processes = gpaw_processes()
 
         def attempt(settings: GPAWSettings, number: int, result: EngineResult) -> str | None:
-            return _attempt(structure, along, axis, settings, folder / f"{name}.{number}.txt", result)
+            text_file = folder / f"{name}.{number}.txt"
+            if processes > 1:
+                return attempt_in_processes(structure, settings, text_file, result, processes)
+            return one_attempt(structure, settings, text_file, result)
 
         return in_attempts(self.settings, start_attempt, attempt)
+
+
+def one_attempt(
+    structure: MagneticStructure, settings: GPAWSettings, text_file: Path, result: EngineResult
+) -> str | None:
+    """One SCF cycle of whatever kind the moments ask for; in all processes alike where there are several.
+
+    Fills ``result`` and returns None, or returns one line that says why it failed.
+    """
+    if noncollinear(structure, settings):
+        from mmace_flows.labels.gpaw_noncollinear import attempt_noncollinear
+
+        return attempt_noncollinear(structure, settings, text_file, result)
+    along, axis = collinear_moments(structure.magmoms)
+    return _attempt(structure, along, axis, settings, text_file, result)
+
+
+def noncollinear(structure: MagneticStructure, settings: GPAWSettings) -> bool:
+    """Whether a structure is a non-collinear calculation: its moments are off one axis in LDA, or are to be held.
+
+    Raises UserError for both where the settings say that the total moment is held.
+    """
+    if settings.direction_penalty is not None and np.any(structure.magmoms):
+        return True
+    if settings.xc != "LDA" or split_moments(structure.magmoms)[2] <= OFF_AXIS:
+        return False
+    if settings.fix_total_magmom:
+        raise UserError("structure: magmoms are not along one axis; fix_total_magmom is for collinear moments")
+    return True
 
 
 def collinear_moments(magmoms: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -75,8 +111,8 @@ def collinear_moments(magmoms: Any) -> tuple[np.ndarray, np.ndarray]:
     along, axis, off = split_moments(magmoms)
     if off > OFF_AXIS:
         raise UserError(
-            f"structure: magmoms are not along one axis (up to {off:.3f} μB off it), and GPAW's PBE is collinear; "
-            "give collinear moments or use an engine with non-collinear magnetism"
+            f"structure: magmoms are not along one axis (up to {off:.3f} μB off it), which GPAW does in LDA only; "
+            "set xc: LDA, use --engine espresso, or give collinear moments"
         )
     return along, axis
 

@@ -6,7 +6,7 @@ from math import ceil, pi
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mmace_flows.schemas.structure import Document
 
@@ -25,7 +25,11 @@ class MixerSettings(Document):
 
 
 class GPAWSettings(Document):
-    """One plane-wave calculation with GPAW, collinear or spin-paired, without spin–orbit coupling."""
+    """One plane-wave calculation with GPAW, without spin–orbit coupling.
+
+    Moments decide the kind: all zero is spin-paired, along one axis is collinear, anything else is non-collinear, which
+    GPAW does in LDA only.
+    """
 
     cutoff: float = Field(default=340.0, gt=0.0, description="plane-wave cutoff, eV")
     xc: str = Field(default="PBE", description="exchange–correlation functional")
@@ -49,6 +53,12 @@ class GPAWSettings(Document):
         default=False,
         description="hold the total moment of the cell at the sum of the initial moments (fixed spin moment): energies "
         "and magnetic forces at moments that are not self-consistent",
+    )
+    direction_penalty: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="hold the directions of the moments: λ of the penalty λ Σ(|m|² − (m·u)²), eV/μB²; 10 holds them to "
+        "half a degree. Needs xc LDA; gives magnetic forces",
     )
     bands: int | str | None = Field(default=None, description="number of bands; '120%' of the occupied; None: GPAW's")
     setups: dict[str, str] = Field(default_factory=dict, description="PAW setup per element; GPAW's own for the rest")
@@ -74,12 +84,24 @@ class GPAWSettings(Document):
     eigensolver_steps: int = Field(default=2, gt=0, description="steps per iteration")
     max_iterations: int = Field(default=333, gt=0, description="SCF iterations before it counts as not converged")
 
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys of labels are hashes of these settings: a setting that came later may not change those of older ones."""
+        values: dict[str, Any] = dump(self)
+        if values.get("direction_penalty") is None:
+            values.pop("direction_penalty", None)
+        return values
+
     @model_validator(mode="after")
     def _one_kind_of_grid(self) -> GPAWSettings:
         if (self.kpoints is None) == (self.kpoint_spacing is None):
             raise ValueError("give exactly one of kpoints (a grid) and kpoint_spacing (Å⁻¹)")
         if self.kpoints is not None and min(self.kpoints) < 1:
             raise ValueError(f"kpoints {self.kpoints}: every number must be at least 1")
+        if self.direction_penalty is not None and self.xc != "LDA":
+            raise ValueError(f"direction_penalty: non-collinear moments are LDA in GPAW; set xc: LDA, not {self.xc}")
+        if self.direction_penalty is not None and self.fix_total_magmom:
+            raise ValueError("direction_penalty: not together with fix_total_magmom, which is for collinear moments")
         return self
 
     @classmethod

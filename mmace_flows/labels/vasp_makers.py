@@ -56,7 +56,7 @@ class VaspTaskMaker(Maker):
         from mmace_flows.labels.vasp_input import magnetism_of, static_maker, to_pymatgen
 
         settings = VaspSettings.model_validate(self.settings)
-        maker = static_maker(candidate.structure, settings)
+        maker: Any = static_maker(candidate.structure, settings)
         static = maker.make(to_pymatgen(candidate.structure, magnetism_of(candidate.structure, settings)))
         label: Job = self.convert(candidate, static.output, campaign)
         label.name = f"{self.stage}: {candidate_title(candidate)}"
