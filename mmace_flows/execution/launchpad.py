@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fireworks import Firework, FWAction, LaunchPad
-from fireworks.core.launchpad import LockedWorkflowError, WFLock
+from fireworks.core.launchpad import LockedWorkflowError
 from pymongo.errors import PyMongoError
 
 from mmace_flows.execution import backoff
+from mmace_flows.execution.policy import RulesOfCampaigns
+from mmace_flows.execution.quick_refresh import locked, refresh_quickly
 from mmace_flows.execution.safe_loading import RefusedDocument, check_spec, quarantine
 
 if TYPE_CHECKING:
@@ -30,12 +32,22 @@ class ProjectLaunchPad(LaunchPad):
         super().__init__(**arguments)
         self._refreshing = True
         self._full: Counter[int] = Counter()  # by launch's firework
+        self._rules = RulesOfCampaigns()
+
+    def checkout_fw(self, *arguments: Any, **keywords: Any) -> Any:
+        """Take a job, with the rules for jobs that it may make."""
+        firework, launch_id = super().checkout_fw(*arguments, **keywords)
+        if firework is not None:
+            self._rules.learn(self.stores, firework.spec.get("campaign", ""))
+        return firework, launch_id
 
     def complete_launch(self, launch_id: int, action: FWAction | None = None, state: str = "COMPLETED") -> Any:
         """Note a job's end. In a patient process it waits for the server, with the end kept on disk.
 
         A job that failed only because the database was gone, or this machine's disk full, goes back into the queue.
         """
+        if action is not None:
+            self._rules.assign(action)
         patience = backoff.patience()
         if patience is None:
             return super().complete_launch(launch_id, action, state)
@@ -115,7 +127,9 @@ class ProjectLaunchPad(LaunchPad):
             raise RuntimeError(f"job {fw_id}: its workflow cannot be updated: {error}") from error
 
     def _refresh(self, fw_id: int) -> None:
-        with WFLock(self, fw_id):
+        with locked(self, fw_id):
+            if refresh_quickly(self, fw_id):
+                return
             workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
             self._update_wf(workflow, workflow.refresh(fw_id))
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jobflow import Flow, Job
     from pymongo.collection import Collection
 
+    from mmace_flows.execution.policy import Rules
     from mmace_flows.execution.stores import Stores
 
 # FireWorks' states in a user's words
@@ -45,16 +46,18 @@ def stage_of(name: str) -> str:
     return name.partition(":")[0].strip()
 
 
-def submit(stores: Stores, flow: Flow | Job, campaign: str) -> list[int]:
+def submit(stores: Stores, flow: Flow | Job, campaign: str, rules: Rules | None = None) -> list[int]:
     """Put the flow into the queue under the campaign's name; returns the root fireworks.
 
-    Every job, also those that jobs make later, carries the campaign in its metadata. No store goes into the queue:
-    workers open their own, so no address and no password is written there.
+    Every job, also those that jobs make later, carries the campaign in its metadata, and its needs by the ``rules``. No
+    store goes into the queue: workers open their own, so no address and no password is written there.
     """
     from jobflow.managers.fireworks import flow_to_workflow
 
     flow.update_metadata({"campaign": campaign}, dynamic=True)
     workflow = flow_to_workflow(flow, name=campaign, metadata={"campaign": campaign})
+    if rules is not None:
+        rules.assign(workflow)
     stores.launchpad.add_wf(workflow)
     return sorted(workflow.root_fw_ids)
 

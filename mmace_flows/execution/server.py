@@ -44,8 +44,8 @@ class ServerConfig(BaseModel):
             raise UserError(f"{path}: expected lines like 'host: db.example.org'; see db_config/own_server.yaml")
         if "password" in values:
             raise UserError(
-                f"{path}: 'password' does not belong in a file like this; name its environment variable as 'password_env', "
-                "or a file of mode 0600 as 'password_file'"
+                f"{path}: 'password' does not belong in a file like this; name its environment variable as "
+                "'password_env', or a file of mode 0600 as 'password_file'"
             )
         for key in values:
             if key not in cls.model_fields:

@@ -12,6 +12,7 @@ from mmace.errors import UserError
 from mmace_flows.execution import queue
 from mmace_flows.execution.allocation_plan import Plan, cores_here, end_here, gpus_here, memory_here
 from mmace_flows.execution.projects import Project
+from mmace_flows.execution.queue import stage_of
 from mmace_flows.execution.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def submit_campaign(request: Request, project: Project, console: Console) -> Cam
     """Put the campaign into the project's queue, unless it is there; say what to type next. Raises UserError."""
     from mmace_flows.execution.campaign import update_campaign
     from mmace_flows.execution.run import begin
-    from mmace_flows.execution.submit import campaign_needs, submit_once
+    from mmace_flows.execution.submit import campaign_flow, submit_once
 
     recipe = load_recipe(request.recipe)
     settings = project.activate()
@@ -37,7 +38,8 @@ def submit_campaign(request: Request, project: Project, console: Console) -> Cam
     if campaign.finished is not None:
         console.print(f"campaign {name} is complete: mmace report {name} --project {project.given}")
         return campaign
-    flow, needs = campaign_needs(recipe, campaign)
+    flow, rules = campaign_flow(recipe, campaign)
+    needs = {stage_of(job.name): rules.needs(job) for job, _ in flow.iterflow()}
     _check_workers(project, needs)
     if recipe.path.parent not in project.recipe_dirs() and _has_own_jobs(flow, recipe.name):
         raise UserError(

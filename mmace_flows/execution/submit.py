@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmace.errors import UserError
 from mmace_flows.execution import queue
 from mmace_flows.execution.campaign import update_campaign
-from mmace_flows.execution.policy import assign_needs, stage_needs
+from mmace_flows.execution.policy import Rules
 from mmace_flows.execution.processes import ProcessName
 
 if TYPE_CHECKING:
+    from jobflow import Flow
+
     from mmace_flows.execution.recipe import Recipe
     from mmace_flows.execution.stores import Stores
     from mmace_flows.schemas.campaign import Campaign
-    from mmace_flows.schemas.needs import Needs
 
 CLAIM = timedelta(minutes=10)  # a submitter on another machine that is silent for longer is dead
 WAIT_SECONDS = 600.0
 
 
-def campaign_needs(recipe: Recipe, campaign: Campaign) -> tuple[Any, dict[str, Needs]]:
-    """The campaign's flow, with the needs of its jobs written into it, and those needs by stage. Raises UserError."""
+def campaign_flow(recipe: Recipe, campaign: Campaign) -> tuple[Flow, Rules]:
+    """The campaign's flow, and the rules for the needs of its jobs. Raises UserError."""
     kind = type(recipe.preset(campaign.preset))
     settings = recipe.check(kind, campaign.settings, f"campaign '{campaign.campaign}':")
-    flow = recipe.build(settings, campaign.campaign)
-    needs = stage_needs(flow, settings, campaign.estimate)
-    assign_needs(flow, needs)
-    return flow, needs
+    return recipe.build(settings, campaign.campaign), Rules.of(campaign.settings, campaign.estimate)
 
 
 def submit_once(stores: Stores, campaign: Campaign, recipe: Recipe) -> bool:
@@ -51,8 +49,8 @@ def submit_once(stores: Stores, campaign: Campaign, recipe: Recipe) -> bool:
         roots = queue.submitted(stores, name)
         new = not roots
         if new:
-            flow, _ = campaign_needs(recipe, campaign)
-            roots = queue.submit(stores, flow, name)
+            flow, rules = campaign_flow(recipe, campaign)
+            roots = queue.submit(stores, flow, name, rules)
         update_campaign(stores, name, firework_ids=roots)
     finally:
         update_campaign(stores, name, **{"details.submitter": None})
