@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mmace_flows.cli.existing_database import existing_database
+
 build_group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make collections from others.")
 
 EVERY = 5.0  # seconds between two lines where there is no terminal
@@ -34,13 +36,10 @@ def build_anisotropy_command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mmace_flows.cli.learning_output import termination_interrupts
-    from mmace_flows.execution.campaign import require_database
-    from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.screening.builder import build_anisotropy
 
-    settings = load_settings(data_dir=data_dir)
-    require_database(settings, None)
+    settings = existing_database(data_dir)
     console = Console(stderr=True)
     stores = open_stores(settings)
     bar = Progress(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmace_flows.cli.existing_database import existing_database
 from mmace_flows.cli.options import given
 
 query_group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Ask the collections of results.")
@@ -124,12 +125,9 @@ def _format(chosen: str | None, output: Path | None) -> str:
 
 
 def _table(data_dir: Path | None) -> Any:
-    from mmace_flows.execution.campaign import require_database
-    from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
 
-    settings = load_settings(data_dir=data_dir)
-    require_database(settings, None)
+    settings = existing_database(data_dir)
     return open_stores(settings).anisotropy._collection
 
 

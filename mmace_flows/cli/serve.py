@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mmace_flows.cli.existing_database import existing_database
+
 PORT = 8321
 
 
@@ -32,8 +34,6 @@ def serve(
     REST is under /api, described by /openapi.json; docs/queries.md has examples.
     """
     from mmace.errors import UserError
-    from mmace_flows.execution.campaign import require_database
-    from mmace_flows.execution.settings import load_settings
     from mmace_flows.screening.access import Access, read_token
 
     try:
@@ -46,8 +46,7 @@ def serve(
     from mmace_flows.execution.stores import open_stores
 
     access = Access.for_host(host, read_token(token_file))
-    settings = load_settings(data_dir=data_dir)
-    require_database(settings, None)
+    settings = existing_database(data_dir)
     listener = _listen(host, port)
     stores = open_stores(settings)
     application = create_app(lambda: stores.anisotropy._collection, settings, access)

@@ -151,7 +151,7 @@ export const campaign = (main, name) =>
             ),
           ),
         ),
-        row.stuck.length
+        row.stuck?.length
           ? [
               el("h3", null, "What holds it up"),
               el(
