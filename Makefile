@@ -1,6 +1,6 @@
 # One entry for everything a person or CI does here. `make` alone prints help.
 .DEFAULT_GOAL := help
-.PHONY: help install run resume test test-engines lint report bench-speed clean
+.PHONY: help install run resume test test-engines lint report audit bench-speed clean
 
 PRESET ?= small
 RECIPE ?= workflows/feni.py
@@ -45,9 +45,12 @@ lint: install ## style, format and types
 	@$(BIN)/mypy
 	@$(BIN)/mypy scripts/install.py
 
+audit: install ## known holes of the pinned packages, by pip-audit; needs the Internet
+	@$(BIN)/python scripts/audit.py
+
 bench-speed: install ## speed against mace-torch, in an environment of its own (ARGS="--quick --json FILE")
 	@$(BIN)/python benchmarks/speed.py $(ARGS)
 
 clean: ## remove .venv and caches; results in the data folder stay
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
