@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mmace.errors import UserError
+from mmace_flows.execution.threads import default_to_one_thread
 
 app = typer.Typer(
     name="mmace",
@@ -44,6 +46,8 @@ MODULES = (
     "system",
     "uncertainty",
 )
+# run GPAW in their own process, whose matrices are so small that more threads than idle cores make it many times slower
+DFT_COMMANDS = ("atom-curve", "converge", "label", "soc")
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes
 _ClickException: type[Exception] = next(
     base for base in reversed(typer.BadParameter.__mro__) if base.__name__ == "ClickException"
@@ -78,6 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    if arguments[:1] and arguments[0] in DFT_COMMANDS:
+        default_to_one_thread(os.environ)
     try:
         # not standalone: click would print usage and a box around errors, over several lines
         result = app(args=arguments, prog_name="mmace", standalone_mode=False)

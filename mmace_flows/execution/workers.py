@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mmace_flows.execution.processes import ProcessName, make_folder, process_start, write_file
 from mmace_flows.execution.settings import Settings
+from mmace_flows.execution.threads import SINGLE_THREADED
 
 STOP_SECONDS = 5.0
-SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Workers:
