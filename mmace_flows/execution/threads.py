@@ -8,6 +8,6 @@ SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def default_to_one_thread(environment: MutableMapping[str, str]) -> None:
-    """One thread for linear algebra, unless the user has set a number. Before numpy is imported, which reads it once."""
+    """One thread for linear algebra, unless the user has set a number; before numpy is imported, which reads it."""
     if not any(name in environment for name in SINGLE_THREADED):
         environment.update(dict.fromkeys(SINGLE_THREADED, "1"))
