@@ -19,10 +19,10 @@ FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; 
 help: ## this text
 	@echo "make TARGET:"
 	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
-	@echo "make run takes PRESET=small|paper and ARGS='--data-dir FOLDER …'; make install takes PYTHON=, TORCH_INDEX=, ARGS=--rebuild|--espresso|--browser"
+	@echo "make run takes PRESET=small|paper and ARGS='--data-dir FOLDER …'; make install takes PYTHON=, TORCH_INDEX=, ARGS=--rebuild|--espresso|--browser|--slurm"
 
 install: ## set up .venv: pinned packages, GPAW from source, this project
-	@$(FIND_PYTHON); "$$python" scripts/install.py $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(filter --rebuild --espresso --browser,$(ARGS))
+	@$(FIND_PYTHON); "$$python" scripts/install.py $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(filter --rebuild --espresso --browser --slurm,$(ARGS))
 
 run: install ## set up if needed, then run the FeNi campaign (15 minutes on 2 cores); again after a break: goes on
 	@$(BIN)/mmace run $(RECIPE) --preset $(PRESET) $(ARGS)

@@ -1,11 +1,11 @@
 """Sets up everything in .venv: packages as pinned in constraints.txt, GPAW built from source, this project editable.
 
-    python3 scripts/install.py [--torch-index URL] [--rebuild] [--espresso] [--browser]
+    python3 scripts/install.py [--torch-index URL] [--rebuild] [--espresso] [--browser] [--slurm]
 
 Standard library only. Runs in no time when nothing changed since the last set-up; goes on where an interrupted one
 stopped. Every error is one line, exit code 2. Environment: MMACE_TORCH_INDEX is the same as --torch-index; with
 MMACE_NO_APT=1 no Debian package is installed; GPAW_CONFIG names your own siteconfig.py; CI=true is as
---espresso --browser.
+--espresso --browser --slurm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import siteconfig
 from console import Console, InstallError
 from diagnose import cause_of, incomplete_distributions
-from machine import BROWSER_PACKAGES, ESPRESSO_PACKAGES, apt_install, check_machine, ensure_program
+from machine import (
+    BROWSER_PACKAGES,
+    ESPRESSO_PACKAGES,
+    SLURM_PACKAGES,
+    apt_install,
+    check_machine,
+    ensure_program,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK = """
@@ -115,11 +122,12 @@ class Installer:
             found = siteconfig.probe(compiler)
         return siteconfig.siteconfig(compiler, found)
 
-    def add_programs(self, espresso: bool, browser: bool) -> int:
+    def add_programs(self, espresso: bool, browser: bool, slurm: bool) -> int:
         """Programs beside the environment, where they are asked for. Without them everything else works: exit 0."""
         for wanted, name, program, packages in (
             (espresso, "Quantum ESPRESSO", "pw.x", ESPRESSO_PACKAGES),
             (browser, "Chromium", "chromium", BROWSER_PACKAGES),
+            (slurm, "Slurm", "sbatch", SLURM_PACKAGES),
         ):
             if wanted and not ensure_program(self.console, program, packages):
                 print(f"{name} is not installed (optional): apt-get install {' '.join(packages)}")
@@ -280,10 +288,16 @@ def main() -> int:
         default=os.environ.get("CI") == "true",
         help="install Chromium too, from Debian's packages, for the tests of the page",
     )
+    parser.add_argument(
+        "--slurm",
+        action="store_true",
+        default=os.environ.get("CI") == "true",
+        help="install Slurm too, from Debian's packages, for the tests of workers in a batch system",
+    )
     arguments = parser.parse_args()
     installer = Installer(ROOT, arguments.torch_index)
     if installer.up_to_date() and not arguments.rebuild:
-        return installer.add_programs(arguments.espresso, arguments.browser)
+        return installer.add_programs(arguments.espresso, arguments.browser, arguments.slurm)
     try:
         installer.acquire()
         if installer.up_to_date() and not arguments.rebuild:  # the one we waited for did it
@@ -293,7 +307,7 @@ def main() -> int:
             remove(installer.venv / "wheels")
         installer.stamp.unlink(missing_ok=True)
         installer.install()
-        return installer.add_programs(arguments.espresso, arguments.browser)
+        return installer.add_programs(arguments.espresso, arguments.browser, arguments.slurm)
     except InstallError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

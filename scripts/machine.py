@@ -15,6 +15,7 @@ from console import Console, InstallError
 
 ESPRESSO_PACKAGES = ("quantum-espresso", "quantum-espresso-data")  # optional: a second DFT engine
 BROWSER_PACKAGES = ("chromium",)  # optional: tests of the page of `mmace serve`
+SLURM_PACKAGES = ("slurm-wlm", "munge")  # optional: tests of workers in a batch system
 NEEDED_GB = 4.0  # the environment is 2 GB with a CPU build of torch; pip unpacks in the temporary folder
 
 
