@@ -54,9 +54,12 @@ def import_(
 ) -> None:
     """Take a campaign from a file into this database. Checks everything first, overwrites nothing."""
     from mmace_flows.execution.archive_import import import_archive
+    from mmace_flows.execution.connection import require_writing
 
+    stores = _stores(data_dir)
+    require_writing(stores.connection)
     with _progress(as_json) as tell:
-        result = import_archive(_stores(data_dir), file, max_gb, tell)
+        result = import_archive(stores, file, max_gb, tell)
     if as_json:
         typer.echo(
             json.dumps({"campaign": result.campaign, "new": result.new, "there": result.there, "kept": result.kept})
@@ -82,8 +85,11 @@ def gc(
     from mmace_flows.execution.campaign import require_database
     from mmace_flows.execution.collect_garbage import delete as remove
     from mmace_flows.execution.collect_garbage import find_garbage
+    from mmace_flows.execution.connection import require_writing
 
     stores = _stores(data_dir, lambda settings: require_database(settings, None))
+    if delete:
+        require_writing(stores.connection)
     found = find_garbage(stores, timedelta(hours=older_than))
     size = sum(one.bytes for one in found)
     for one in found:

@@ -1,14 +1,15 @@
 """Wait for a database that is gone, instead of failing: workers and runners do, commands that only ask do not.
 
 A process becomes patient with `be_patient`. From then on reads of its stores wait until the server answers again.
-Writes do not wait: they are kept on disk (`spool`), and so is the end of the job, so that a job that is complete but for
-the database costs nothing if its process dies while it waits. Before the next read all that is delivered. Everything
-that is written has a key and replaces itself: what had reached the server before the line broke is stored once.
+Writes do not wait: they are kept on disk (`spool`), and so is the end of the job. A job that is complete but for the
+database costs nothing if its process dies while it waits. Before the next read all that is delivered. Everything that
+is written has a key and replaces itself: what had reached the server before the line broke is stored once.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import random
 import shutil
 import time
@@ -36,13 +37,15 @@ ANSWER_SECONDS = 10.0
 # a server that answers, but cannot work now: shutting down, stepping down, its disk full
 BUSY_CODES = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436, 14031})
 ROOM_BYTES = 16 * 1024**2  # free space below which a run folder counts as full
+NO_SPACE = "No space left on device"  # of the server's disk, with whatever code
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def unreachable(error: BaseException | None) -> bool:
     """Whether an error, or one that it came from, says that the database is gone for now."""
     return any(
-        isinstance(one, ConnectionFailure) or (isinstance(one, OperationFailure) and one.code in BUSY_CODES)
+        isinstance(one, ConnectionFailure)
+        or (isinstance(one, OperationFailure) and (one.code in BUSY_CODES or NO_SPACE in str(one)))
         for one in _chain(error)
     )
 
@@ -60,9 +63,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def pauses() -> Iterator[float]:
-    """Seconds to wait before each try: twice as long each time, never more than half a minute, and not in step."""
-    pause = FIRST_PAUSE
+def pauses(failed: int = 0) -> Iterator[float]:
+    """Seconds to wait before each try: twice as long each time, never more than half a minute, and not in step.
+
+    ``failed``: tries that were in vain before.
+    """
+    pause = min(FIRST_PAUSE * 2.0 ** min(failed, 10), LONGEST_PAUSE)
     while True:
         # many workers that lost the same server must not come back in the same instant
         yield pause * random.uniform(0.5, 1.0)
@@ -78,6 +84,8 @@ class Patience:
     spool: Spool = field(init=False)
     pending: bool = False  # results of this process wait on disk
     _next_try: float = 0.0
+    _back: float = -math.inf  # when the last waiting ended
+    _again: int = 0
 
     def __post_init__(self) -> None:
         self.spool = Spool.of(self.stores.connection)
@@ -88,10 +96,12 @@ class Patience:
         ``error``: None if it has been told already that the server is away.
         """
         connection, began = self.stores.connection, time.monotonic()
-        if error is not None:
-            self.say(f"{connection.where} does not answer ({type(error).__name__}); waiting for it")
+        # a server that answers and fails again at once is asked less and less often, and told of once
+        self._again = self._again + 1 if began - self._back < LONGEST_PAUSE else 0
         told = ""
-        for pause in pauses():
+        if error is not None and not self._again:
+            self.say(f"{connection.where} does not answer ({type(error).__name__}); waiting for it")
+        for pause in pauses(self._again):
             time.sleep(pause)
             try:
                 revive(connection)
@@ -105,7 +115,9 @@ class Patience:
                     raise
             else:
                 break
-        self.say(f"the database answers again after {time.monotonic() - began:.0f} s")
+        self._back = time.monotonic()
+        if not self._again:
+            self.say(f"the database answers again after {self._back - began:.0f} s")
 
     def keep(self, entry: dict[str, Any]) -> bool:
         """Put a write on disk, to be done later; False if that is not possible."""

@@ -69,6 +69,20 @@ def connect(settings: Settings | None = None) -> Connection:
     return _connections[key]
 
 
+def require_writing(connection: Connection) -> None:
+    """Raise UserError for a user who may only read the database."""
+    found = connection.database.command({"connectionStatus": 1, "showPrivileges": True})["authInfo"]
+    name = connection.database.name
+    may = [
+        one
+        for one in found.get("authenticatedUserPrivileges", [])
+        if "insert" in one["actions"] and one["resource"].get("db", "") in ("", name)
+    ]
+    if found.get("authenticatedUsers") and not may:
+        user = found["authenticatedUsers"][0]["user"]
+        raise UserError(f"{connection.where}: user '{user}' may only read the database '{name}'")
+
+
 def disconnect() -> None:
     """Close all connections of this process; the embedded server stops if nobody else uses it."""
     for key in [key for key in _connections if key[0] == os.getpid()]:

@@ -111,9 +111,12 @@ def command(verb: str, name: str, settings: Settings) -> str:
 def _open(settings: Settings) -> Stores:
     # jobs, report and workers open the stores by themselves: they must find the same ones
     os.environ["MMACE_DATA_DIR"] = str(settings.data_dir)
+    from mmace_flows.execution.connection import require_writing
     from mmace_flows.execution.stores import open_stores
 
-    return open_stores(settings)
+    stores = open_stores(settings)
+    require_writing(stores.connection)
+    return stores
 
 
 def _announce_cost(name: str, estimate: CostEstimate, workers: int, yes: bool, console: Console) -> None:

@@ -144,6 +144,8 @@ class Server:
         (folder / "data").mkdir(parents=True)
         self.start()
         with MongoClient("127.0.0.1", self.port) as client:
+            client.admin.command("createUser", "admin", pwd=PASSWORD, roles=["userAdminAnyDatabase"])
+        with MongoClient("127.0.0.1", self.port, username="admin", password=PASSWORD) as client:
             client.admin.command("createUser", "scientist", pwd=PASSWORD, roles=["readWriteAnyDatabase"])
 
     def start(self) -> None:
