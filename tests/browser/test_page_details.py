@@ -28,7 +28,7 @@ def picture(page: Any, place: int) -> np.ndarray:
 def open_fept(page: Any, address: str) -> None:
     page.goto(f"{address}/#/materials?formula=FePt&ordering=FM")
     page.locator("table.rows tbody a").first.click()
-    page.wait_for_function("document.querySelectorAll('.stage[data-painted]').length === 2")
+    expect(page.locator(".stage[data-painted]")).to_have_count(2)
 
 
 def test_structure_and_surface_are_drawn_and_turn_together(page: Any, address: str) -> None:
@@ -108,10 +108,10 @@ def test_campaigns_live_with_report(page: Any, address: str, table_folder: Path)
 def test_the_token_is_asked_for_once(page: Any, serve: Server, table_folder: Path) -> None:
     guarded = serve(table_folder, MMACE_SERVE_TOKEN=TOKEN)
     page.goto(guarded)
-    page.get_by_label("Token").fill("a-wrong-token-of-some-length")
+    page.locator("#token").fill("a-wrong-token-of-some-length")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator(".token .problem")).to_have_text("That is not the token.")
-    page.get_by_label("Token").fill(TOKEN)
+    page.locator("#token").fill(TOKEN)
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("table.rows tbody tr")).to_have_count(50)
     page.reload()

@@ -85,7 +85,7 @@ function figures(entry) {
     [
       "E above hull",
       number(entry.energy_above_hull, 3),
-      "eV/atom",
+      entry.energy_above_hull === null ? "" : "eV/atom",
       entry.energy_above_hull === null ? "an element is missing" : "same method",
     ],
   ];
