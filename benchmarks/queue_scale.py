@@ -124,7 +124,7 @@ def measure(folder: Path, jobs: int, workers: int, stop_after: int) -> dict[str,
     for one in running:
         one.kill()
         one.wait()
-    figures |= sizes(stores, done)
+    figures |= sizes(stores, jobs)
     figures["memory of this process, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     disconnect()
     return figures
@@ -158,14 +158,15 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def sizes(stores: Any, done: int) -> dict[str, Any]:
+def sizes(stores: Any, jobs: int) -> dict[str, Any]:
     """Documents and bytes per job, and queries that read documents without an index."""
     database, found = stores.connection.database, {}
     for name in sorted(database.list_collection_names()):
         values = database.command("collStats", name)
         if values["count"]:
             found[f"{name}: documents"] = values["count"]
-            found[f"{name}: bytes per job, with indexes"] = round((values["size"] + values["totalIndexSize"]) / done)
+            per, count = ("job", jobs) if name == "workflows" else ("document", values["count"])
+            found[f"{name}: bytes per {per}, with indexes"] = round((values["size"] + values["totalIndexSize"]) / count)
     values = database.command("dbStats")
     found["database on disk, MB"] = round((values["storageSize"] + values["indexSize"]) / 1e6, 1)
     plans = {
