@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmace_flows.cli.anisotropy_output import Result, print_results
 from mmace_flows.cli.options import AsJson, Overwrite
 from mmace_flows.cli.structures_options import FormatName, Moments
 
 if TYPE_CHECKING:
-    from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, AnisotropyValues
+    from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction
     from mmace_flows.schemas.structure import MagneticStructure
 
 
@@ -57,7 +58,6 @@ def anisotropy_command(
     predictions are kept, and what is there is not computed again. Exit code 1 if moments of a structure did not relax.
     """
     from mmace.errors import UserError
-    from mmace_flows.cli.anisotropy_output import print_results
     from mmace_flows.cli.structures_options import checked_output, numbers
     from mmace_flows.structures.files import check_output
 
@@ -84,39 +84,31 @@ def anisotropy_command(
         check_output(output)
         _write(results, output)
     print_results(results, as_json)
-    if any(one["prediction"] is not None and not one["prediction"].converged for one in results):
+    if any(one.prediction is not None and not one.prediction.converged for one in results):
         raise typer.Exit(1)
 
 
-def _of_runs(inputs: Sequence[str], axis: list[float] | None, data_dir: Path | None) -> list[dict[str, Any]]:
+def _of_runs(inputs: Sequence[str], axis: list[float] | None, data_dir: Path | None) -> list[Result]:
     """What stored or written runs say."""
     import numpy as np
 
     from mmace.errors import UserError
-    from mmace_flows.learning.anisotropy_data import STORE, read_documents
+    from mmace_flows.cli.anisotropy_runs import named_runs
+    from mmace_flows.learning.anisotropy_data import STORE
     from mmace_flows.properties.anisotropy_values import values_from_document
 
-    stores = None
-    if any(source.startswith(STORE) for source in inputs):
-        from mmace_flows.execution.settings import load_settings
-        from mmace_flows.execution.stores import open_stores
-
-        stores = open_stores(load_settings(data_dir=data_dir))
-    found = []
     for source in inputs:
         if not source.startswith(STORE) and Path(source).suffix not in (".json", ".jsonl"):
             raise UserError(f"{source}: no JSON of runs; give --model for structures, or what mmace soc --json prints")
-        for run in read_documents(source, stores):
-            where = f"{source}: {run.structure.to_atoms().get_chemical_formula()} {run.spin_orbit_key[:8]}"
-            made = values_from_document(run, None if axis is None else np.array(axis))
-            if made is None:
-                typer.echo(f"{where}: not converged: {run.error}", err=True)
-                continue
-            points = (np.array(run.directions), np.array(run.energies))
-            found.append(
-                {"where": where, "values": made, "structure": run.structure, "prediction": None, "points": points,
-                 "check": None}
-            )  # fmt: skip
+    found = []
+    for source, run in named_runs(inputs, data_dir):
+        where = f"{source}: {run.structure.to_atoms().get_chemical_formula()} {run.spin_orbit_key[:8]}"
+        made = values_from_document(run, None if axis is None else np.array(axis))
+        if made is None:
+            typer.echo(f"{where}: not converged: {run.error}", err=True)
+            continue
+        points = (np.array(run.directions), np.array(run.energies))
+        found.append(Result(where, made, run.structure, points=points))
     return found
 
 
@@ -131,7 +123,7 @@ def _of_model(
     campaign: str | None,
     format_name: str | None,
     data_dir: Path | None,
-) -> list[dict[str, Any]]:
+) -> list[Result]:
     """What a model, or a committee, predicts."""
     from mmace.errors import UserError, unknown_key_message
     from mmace_flows.cli.structures_options import work_progress
@@ -160,14 +152,7 @@ def _of_model(
             stores = open_stores(load_settings(data_dir=data_dir))
             found, _ = find_or_predict(stores, models, structures, settings, campaign, tell)
     return [
-        {
-            "where": where,
-            "values": one.values,
-            "structure": one.structure,
-            "prediction": one,
-            "points": None,
-            "check": None if check is None else _checked(models, one, check),
-        }
+        Result(where, one.values, one.structure, one, check=None if check is None else _checked(models, one, check))
         for (where, _), one in zip(named, found, strict=True)
     ]
 
@@ -234,19 +219,19 @@ def _checked(models: Sequence[Any], found: AnisotropyPrediction, count: int) -> 
     }
 
 
-def _draw(results: Sequence[dict[str, Any]], path: Path) -> None:
+def _draw(results: Sequence[Result], path: Path) -> None:
     from mmace_flows.report.anisotropy_figure import anisotropy_figure
 
     for number, one in enumerate(results, 1):
         name = path if len(results) == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        found: AnisotropyValues = one["values"]
-        formula = one["structure"].to_atoms().get_chemical_formula()
-        level = "model" if one["prediction"] is not None else "DFT"
+        found = one.values
+        formula = one.structure.to_atoms().get_chemical_formula()
+        level = "model" if one.prediction is not None else "DFT"
         title = f"{formula}, {level}: K1 {found.k1:.3g} MJ/m³, ΔE_A {found.strength_mev_per_atom:.3g} meV/atom"
-        anisotropy_figure(found, len(one["structure"].symbols), name, title, one["points"])
+        anisotropy_figure(found, len(one.structure.symbols), name, title, one.points)
 
 
-def _write(results: Sequence[dict[str, Any]], output: Path) -> None:
+def _write(results: Sequence[Result], output: Path) -> None:
     import io
 
     import ase.io
@@ -255,10 +240,11 @@ def _write(results: Sequence[dict[str, Any]], output: Path) -> None:
 
     frames = []
     for one in results:
-        atoms, found = one["structure"].to_atoms(), one["values"]
+        atoms, found = one.structure.to_atoms(), one.values
+        assert one.prediction is not None  # refused for runs
         atoms.info.update(
             mmace_k1=found.k1, mmace_k2=found.k2, mmace_anisotropy=found.strength_mev_per_atom, mmace_easy=found.easy,
-            mmace_symmetry=found.symmetry, converged=one["prediction"].converged,
+            mmace_symmetry=found.symmetry, converged=one.prediction.converged,
         )  # fmt: skip
         frames.append(atoms)
     text = io.StringIO()

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 
 from mmace_flows.cli.learning_output import print_json
 
 if TYPE_CHECKING:
-    from mmace_flows.schemas.anisotropy_entry import AnisotropyValues
+    import numpy as np
+
+    from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, AnisotropyValues
+    from mmace_flows.schemas.structure import MagneticStructure
+
+
+@dataclass
+class Result:
+    """Anisotropy of one structure, from a model or from a run of DFT."""
+
+    where: str
+    values: AnisotropyValues
+    structure: MagneticStructure
+    prediction: AnisotropyPrediction | None = None  # of a model
+    points: tuple[np.ndarray, np.ndarray] | None = None  # directions [D,3] and energies [D] of a run, eV per cell
+    check: dict[str, float] | None = None  # of a model's fit against a scan, eV per cell
 
 
 def value_lines(found: AnisotropyValues, atoms: int) -> list[str]:
@@ -46,7 +62,7 @@ def mev(energy: float) -> str:
     return f"{1000 * energy:.3g}"
 
 
-def print_results(results: Sequence[dict[str, Any]], as_json: bool) -> None:
+def print_results(results: Sequence[Result], as_json: bool) -> None:
     """Results of `mmace anisotropy`: a few lines each, or JSON."""
     if as_json:
         print_json(
@@ -54,12 +70,12 @@ def print_results(results: Sequence[dict[str, Any]], as_json: bool) -> None:
                 "count": len(results),
                 "results": [
                     {
-                        "structure": one["where"],
-                        "anisotropy": one["values"].model_dump(mode="json"),
+                        "structure": one.where,
+                        "anisotropy": one.values.model_dump(mode="json"),
                         "prediction": None
-                        if one["prediction"] is None
-                        else one["prediction"].model_dump(mode="json", exclude={"values"}),
-                        "check": one["check"],
+                        if one.prediction is None
+                        else one.prediction.model_dump(mode="json", exclude={"values"}),
+                        "check": one.check,
                     }
                     for one in results
                 ],
@@ -67,26 +83,26 @@ def print_results(results: Sequence[dict[str, Any]], as_json: bool) -> None:
         )
         return
     for one in results:
-        lines = value_lines(one["values"], len(one["structure"].symbols))
+        lines = value_lines(one.values, len(one.structure.symbols))
         typer.echo("\n  ".join([_headline(one), *lines, *_errors(one)]))
 
 
-def _headline(one: dict[str, Any]) -> str:
+def _headline(one: Result) -> str:
     import numpy as np
 
-    made = one["prediction"]
+    made = one.prediction
     if made is None:
-        return f"{one['where']}: DFT"
+        return f"{one.where}: DFT"
     along = np.array(made.structure.magmoms) @ np.array(made.values.easy)
     lengths = " ".join(f"{length:+.2f}" for length in along)
     trouble = "" if made.converged else f"; moments {made.message}"
-    return f"{one['where']}: {made.ordering} ({lengths} μB){trouble}"
+    return f"{one.where}: {made.ordering} ({lengths} μB){trouble}"
 
 
-def _errors(one: dict[str, Any]) -> list[str]:
-    lines = [f"error of the fit {mev(one['values'].fit_error)} meV per cell (degree {one['values'].degree})"]
-    if one["check"] is not None:
-        checked = one["check"]
+def _errors(one: Result) -> list[str]:
+    lines = [f"error of the fit {mev(one.values.fit_error)} meV per cell (degree {one.values.degree})"]
+    if one.check is not None:
+        checked = one.check
         count, strength = checked["directions"], mev(checked["strength"])
         lines.append(
             f"scan of {count:.0f} directions: ΔE_A {strength} meV per cell; the fit is off "

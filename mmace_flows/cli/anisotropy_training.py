@@ -10,6 +10,7 @@ import typer
 from mmace_flows.cli.options import AsJson, BatchSize, Device, Epochs, MaxSeconds, OverwriteRun, Threads, given
 
 if TYPE_CHECKING:
+    from mmace import Potential
     from mmace_flows.learning.anisotropy_training import AnisotropyScores
     from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 
@@ -109,10 +110,9 @@ def train_command(
         f"{len(fitted)} runs to train on, {len(validation)} to choose the best epoch, {len(held)} held out; no crystal "
         f"stands on two sides; folder {folder}",
     )
-    potential = None
-    initial = None
+    potential, initial = None, []
     if exchange is not None:
-        initial = with_part(exchange, {"seed": seed, **own})
+        initial = [with_part(exchange, {"seed": seed + number, **own}) for number in range(members)]
     else:
         potential = anisotropy_potential(elements_of_runs([*runs, *held]), {"seed": seed, **own})
     models = _train(potential, training, fitted, validation, folder, initial, members, directions, overwrite, console)
@@ -142,16 +142,11 @@ def train_command(
 def _read(sources: list[str], data_dir: Path | None, console: Any) -> list[SpinOrbitDocument]:
     """Usable runs of all sources, each once; says how many are not."""
     from mmace.errors import UserError
-    from mmace_flows.learning.anisotropy_data import STORE, read_documents, usable
+    from mmace_flows.cli.anisotropy_runs import named_runs
+    from mmace_flows.learning.anisotropy_data import usable
 
-    stores = None
-    if any(source.startswith(STORE) for source in sources):
-        from mmace_flows.execution.settings import load_settings
-        from mmace_flows.execution.stores import open_stores
-
-        stores = open_stores(load_settings(data_dir=data_dir))
-    found = {one.spin_orbit_key: one for source in sources for one in read_documents(source, stores)}
-    good = usable(found.values())
+    found = [one for _, one in named_runs(sources, data_dir)]
+    good = usable(found)
     if len(good) < len(found):
         _say(console, f"{len(found) - len(good)} of {len(found)} runs did not converge and are left out")
     if not good:
@@ -165,7 +160,7 @@ def _train(
     fitted: list[SpinOrbitDocument],
     validation: list[SpinOrbitDocument],
     folder: Path,
-    initial: Any,
+    initial: list[Potential],
     members: int,
     directions: int | None,
     overwrite: bool,
@@ -182,9 +177,10 @@ def _train(
         configurations = [with_directions(one, directions, training.seed) for one in configurations]
     chooses = [configuration_of(one) for one in validation]
     if members == 1:
+        first = initial[0] if initial else None
         result = with_progress(
             lambda progress: train(
-                potential, training, configurations, chooses, folder, initial, progress, overwrite=overwrite
+                potential, training, configurations, chooses, folder, first, progress, overwrite=overwrite
             ),
             training,
             console,
@@ -198,8 +194,8 @@ def _train(
         return with_progress(run, training, console)
 
     return train_committee(
-        potential, training, configurations, chooses, folder, members, initial_model=initial, overwrite=overwrite,
-        runner=one,
+        potential, training, configurations, chooses, folder, members, initial_model=initial or None,
+        overwrite=overwrite, runner=one,
     ).models  # fmt: skip
 
 

@@ -89,6 +89,7 @@ def configuration_of(document: SpinOrbitDocument) -> Configuration:
 
     Raises UserError for a run that did not converge or has fewer than two directions.
     """
+    from mmace.anisotropy import opposites_joined
     from mmace.train import Configuration
 
     where = f"run {document.spin_orbit_key}"
@@ -97,11 +98,9 @@ def configuration_of(document: SpinOrbitDocument) -> Configuration:
     vectors, energies = np.array(document.directions, dtype=float), np.array(document.energies, dtype=float)
     if vectors.shape != (len(energies), 3) or len(document.lengths) != len(document.structure.symbols):
         raise UserError(f"{where}: directions, energies and lengths do not belong together; compute it again")
-    half = vectors * np.where(_upper(vectors), 1.0, -1.0)[:, None]
-    # neighbours on the unit sphere 1e-6 apart are the same direction
-    _, first, place = np.unique(np.round(half, 6) + 0.0, axis=0, return_index=True, return_inverse=True)
+    first, place = opposites_joined(vectors)
     energies = energies - energies.mean()  # thousands of eV beside µeV
-    means = np.bincount(place.reshape(-1), energies) / np.bincount(place.reshape(-1))
+    means = np.bincount(place, energies) / np.bincount(place)
     if len(means) < LEAST_DIRECTIONS:
         raise UserError(f"{where}: {len(means)} direction; a difference needs two at least")
     atoms = document.structure.to_atoms()
@@ -109,16 +108,10 @@ def configuration_of(document: SpinOrbitDocument) -> Configuration:
     configuration = Configuration.from_atoms(atoms, name=where)
     return replace(
         configuration,
-        directions=half[first],
+        directions=vectors[first],
         anisotropy=means - means.mean(),
         info={"parent": document.parent, "spin_orbit_key": document.spin_orbit_key},
     )
-
-
-def _upper(vectors: np.ndarray) -> np.ndarray:
-    """[D] whether the last component that is not zero is positive: one of each opposite pair."""
-    x, y, z = np.where(np.abs(vectors) < 1e-9, 0.0, vectors).T
-    return (z > 0) | ((z == 0) & ((y > 0) | ((y == 0) & (x > 0))))
 
 
 def with_directions(configuration: Configuration, count: int, seed: int = 0) -> Configuration:

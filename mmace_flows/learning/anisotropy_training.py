@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 FLOOR = 1e-6  # eV per atom: regularises relative errors
 # What differs from a potential of energies. The neighbours of a cubic site have no part of degree below 4: with a
-# smaller l_pos a cubic crystal would have no anisotropy. Products of two suffice, at a sixth of the cost of three.
+# smaller l_pos a cubic crystal would have no anisotropy. Products of two suffice, at a sixth of the cost of three. With
+# l_mag 3 few directions are fitted by harmonics of high degree, which nature does not use, with 1 not at all.
 POTENTIAL: dict[str, Any] = {
     "symmetry": "soc",
     "hidden": "32x0e",
     "l_pos": 4,
-    "l_mag": 3,
+    "l_mag": 2,
     "correlation": 2,
     "radial_hidden": [32, 32],
 }

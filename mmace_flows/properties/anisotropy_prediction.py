@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, predictio
 from mmace_flows.schemas.structure import Document, MagneticStructure, content_hash
 from mmace_flows.structures.directions import directions
 from mmace_flows.structures.moments import common_axis, magnetic_state
+from mmace_flows.structures.symmetry import require_crystal
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from mmace import Potential
 
 Z = np.array([0.0, 0.0, 1.0])
+Problem = Callable[[MagneticStructure, UserError], None]
+State = tuple[np.ndarray, float | None, str | None]  # signed moments [N] μB, energy eV, why they did not relax
 
 
 class PredictionSettings(Document):
@@ -55,63 +59,88 @@ def predict_anisotropy(
     settings: PredictionSettings | None = None,
     campaign: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_problem: Problem | None = None,
 ) -> list[AnisotropyPrediction]:
     """Predictions for collinear structures, in their order, whose moments are where relaxation starts.
 
     Of several models (a committee) the first relaxes the moments, the surfaces are averaged, and the spread is the
     standard deviation of their K1. Structures are relaxed together, up to some hundred atoms at a time;
-    ``progress(done, all)`` is called after each. A relaxation that does not converge is told in the prediction.
+    ``progress(done, all)`` is called after each. A relaxation that does not converge is told in the prediction. With
+    ``on_problem`` a structure that cannot be predicted is told there and left out, and the others are done.
 
     Raises UserError for elements that a model does not know, moments that are not collinear, a structure that is no
     crystal, and relaxation asked of a model that knows only anisotropy.
     """
-    from mmace.anisotropy import direction_energies
-
     settings = settings or PredictionSettings()
     models = list(model) if isinstance(model, Sequence) else [model]
     name = committee_hash(models)
-    crystals = [_along_z(structure) for structure in structures]
-    states = _states(models[0], crystals, settings)
-    vectors = directions(settings.directions)
-    axis = None if settings.axis is None else np.array(settings.axis)
+    crystals: list[tuple[MagneticStructure, Atoms]] = []
+    for structure in structures:
+        with _told(structure, on_problem):
+            crystals.append((structure, _along_z(structure, models[0])))
+    states = _states(models[0], [atoms for _, atoms in crystals], settings)
     made: list[AnisotropyPrediction] = []
-    for structure, atoms, (lengths, energy, message) in zip(structures, crystals, states, strict=True):
-        atoms.set_initial_magnetic_moments(np.outer(lengths, Z))
-        surfaces = np.array([direction_energies(one, atoms, vectors) for one in models])
-        key = prediction_key(structure, name, settings.model_dump())
-        details: dict[str, Any] = {
-            "axis": axis,
-            "source": key,
-            "method": {"model": name, "members": len(models)},
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "tolerance": settings.symmetry_tolerance,
-        }
-        mean = surfaces.mean(0)
-        found = values(structure, lengths, vectors, mean, energy=energy, **details)
-        if len(models) > 1:
-            # about the axes of the mean: constants about different axes are not to be compared
-            if axis is None and found.symmetry == "uniaxial":
-                details["axis"] = np.array(found.axis)
-            constants = [values(structure, lengths, vectors, one, **details).k1 for one in surfaces]
-            found = found.model_copy(update={"spread": float(np.std(constants, ddof=1))})
-        made.append(
-            AnisotropyPrediction(
-                prediction_key=key,
-                structure=structure.model_copy(update={"magmoms": np.outer(lengths, found.easy).tolist()}),
-                parent=parent_hash(structure),
-                ordering=magnetic_state(lengths),
-                converged=message is None,
-                message=message,
-                values=found,
-                model=name,
-                settings=settings.model_dump(),
-                code_version=__version__,
-                campaign=campaign,
-            )
-        )
+    for number, ((structure, atoms), state) in enumerate(zip(crystals, states, strict=True), 1):
+        with _told(structure, on_problem):
+            made.append(_prediction(models, name, structure, atoms, state, settings, campaign))
         if progress is not None:
-            progress(len(made), len(structures))
+            progress(number, len(crystals))
     return made
+
+
+@contextmanager
+def _told(structure: MagneticStructure, on_problem: Problem | None) -> Iterator[None]:
+    """What is wrong with one structure goes to ``on_problem``, or ends everything where there is none."""
+    try:
+        yield
+    except UserError as error:
+        if on_problem is None:
+            raise
+        on_problem(structure, error)
+
+
+def _prediction(
+    models: Sequence[Potential],
+    name: str,
+    structure: MagneticStructure,
+    atoms: Atoms,
+    state: State,
+    settings: PredictionSettings,
+    campaign: str | None,
+) -> AnisotropyPrediction:
+    from mmace.anisotropy import direction_energies
+
+    lengths, energy, message = state
+    atoms.set_initial_magnetic_moments(np.outer(lengths, Z))
+    vectors = directions(settings.directions)
+    surfaces = np.array([direction_energies(one, atoms, vectors) for one in models])
+    key = prediction_key(structure, name, settings.model_dump())
+    details: dict[str, Any] = {
+        "axis": None if settings.axis is None else np.array(settings.axis),
+        "source": key,
+        "method": {"model": name, "members": len(models)},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tolerance": settings.symmetry_tolerance,
+    }
+    found = values(structure, lengths, vectors, surfaces.mean(0), energy=energy, **details)
+    if len(models) > 1:
+        if found.symmetry == "uniaxial":  # about the axis of the mean: constants about other axes do not compare
+            details["axis"] = np.array(found.axis)
+        constants = [values(structure, lengths, vectors, one, **details).k1 for one in surfaces]
+        found = found.model_copy(update={"spread": float(np.std(constants, ddof=1))})
+    return AnisotropyPrediction(
+        prediction_key=key,
+        structure=structure.model_copy(update={"magmoms": np.outer(lengths, found.easy).tolist()}),
+        parent=parent_hash(structure),
+        ordering=magnetic_state(lengths),
+        converged=message is None,
+        message=message,
+        values=found,
+        model=name,
+        settings=settings.model_dump(),
+        code_version=__version__,
+        campaign=campaign,
+    )
 
 
 def parent_hash(structure: MagneticStructure) -> str:
@@ -128,22 +157,26 @@ def committee_hash(models: Sequence[Potential]) -> str:
     return hashes[0] if len(hashes) == 1 else content_hash(["committee", *hashes])
 
 
-def _along_z(structure: MagneticStructure) -> Atoms:
-    """The structure with its moments along z. Raises UserError where they are not collinear."""
+def _along_z(structure: MagneticStructure, model: Potential) -> Atoms:
+    """The structure with its moments along z. Raises UserError where they are not collinear, for elements that the
+    model does not know and for what is no crystal."""
+    from mmace.graph import species_index
+
+    formula = structure.to_atoms().get_chemical_formula()
     if common_axis(structure.magmoms) is None:
         raise UserError(
-            f"anisotropy: {''.join(structure.symbols)}: the moments are not collinear, so that the energy is no "
-            "function of one direction; give collinear moments"
+            f"anisotropy: {formula}: the moments are not collinear, so that the energy is no function of one "
+            "direction; give collinear moments"
         )
+    require_crystal(structure, f"anisotropy: {formula}")
     atoms = structure.to_atoms()
+    species_index(atoms.numbers, model.config.elements)
     atoms.set_initial_magnetic_moments(np.outer(split_moments(structure.magmoms)[0], Z))
     return atoms
 
 
-def _states(
-    model: Potential, crystals: Sequence[Atoms], settings: PredictionSettings
-) -> list[tuple[np.ndarray, float | None, str | None]]:
-    """Signed moments [N] μB and energy, eV, of each structure with moments along z, and why it did not relax.
+def _states(model: Potential, crystals: list[Atoms], settings: PredictionSettings) -> list[State]:
+    """What relaxation, or none, gives for each structure with moments along z.
 
     No energy from a model that knows only anisotropy.
     """

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, job
 
-from mmace_flows.properties.anisotropy_prediction import PredictionSettings, committee_hash, predict_anisotropy
+from mmace_flows.properties.anisotropy_prediction import (
+    PredictionSettings,
+    Problem,
+    committee_hash,
+    predict_anisotropy,
+)
 from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, prediction_key
 from mmace_flows.schemas.structure import MagneticStructure
 
@@ -27,11 +32,12 @@ def find_or_predict(
     settings: PredictionSettings,
     campaign: str,
     progress: Callable[[int, int], None] | None = None,
+    on_problem: Problem | None = None,
 ) -> tuple[list[AnisotropyPrediction], int]:
     """Predictions in the order of ``structures``, and how many of them had to be made; those are in the store then.
 
-    ``progress(done, all)`` counts what was to be made. Raises UserError as `predict_anisotropy` does; what was made
-    before is kept.
+    ``progress(done, all)`` counts what was to be made; ``on_problem``: as of `predict_anisotropy`, which may raise
+    UserError without it; what was made before is kept.
     """
     name = committee_hash(models)
     keys = [prediction_key(structure, name, settings.model_dump()) for structure in structures]
@@ -47,17 +53,19 @@ def find_or_predict(
             if progress is not None:
                 progress(start + done, len(wanted))
 
-        made = predict_anisotropy(models, wanted[start : start + PIECE], settings, campaign, tell)
-        stores.predictions.update([one.model_dump(mode="json") for one in made], key="prediction_key")
+        made = predict_anisotropy(models, wanted[start : start + PIECE], settings, campaign, tell, on_problem)
+        if made:
+            stores.predictions.update([one.model_dump(mode="json") for one in made], key="prediction_key")
         known |= {one.prediction_key: one for one in made}
-    return [known[key] for key in keys], len(wanted)
+    return [known[key] for key in keys if key in known], len(wanted)
 
 
 @dataclass
 class AnisotropyPredictionMaker(Maker):
     """Job: anisotropy of a chunk of structures by stored models, into the store.
 
-    The output names the prediction keys in the order of the structures, how many were made now, and the seconds.
+    The output names the prediction keys in the order of the structures, how many were made now, what could not be
+    predicted (structure hash → why), and the seconds.
     """
 
     name: str = "predict anisotropy"
@@ -89,9 +97,17 @@ class AnisotropyPredictionMaker(Maker):
                 left = (said[0] - started) / done * (total - done)
                 stores.event(campaign, self.stage, f"{part} {done} of {total} structures, {left:.0f} s left")
 
-        found, made = find_or_predict(stores, committee, chunk, self.settings, campaign, tell)
+        failed: dict[str, str] = {}
+
+        def problem(structure: MagneticStructure, error: Exception) -> None:
+            failed[structure.hash()] = str(error)
+
+        found, made = find_or_predict(stores, committee, chunk, self.settings, campaign, tell, problem)
         seconds = time.monotonic() - started
         title = f"{self.stage}: {part or f'{len(chunk)} structures'}"
         line = f"{part or 'structures'}: {len(chunk)}, {len(chunk) - made} of them found in the database"
+        if failed:
+            line += f"; {len(failed)} cannot be predicted, the first: {next(iter(failed.values()))}"
         stores.event(campaign, self.stage, line, ends_job=title)
-        return {"prediction_keys": [one.prediction_key for one in found], "made": made, "seconds": seconds}
+        keys = [one.prediction_key for one in found]
+        return {"prediction_keys": keys, "made": made, "failed": failed, "seconds": seconds}

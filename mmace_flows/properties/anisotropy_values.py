@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mmace.errors import UserError
 from mmace_flows.properties.anisotropy import (
     EV_PER_CUBIC_ANGSTROM,
     Surface,
@@ -79,6 +80,8 @@ def values(
     per cell; ``tolerance`` of symmetry, Å. Raises UserError for too few directions.
     """
     vectors, energies = np.asarray(vectors, dtype=float), np.asarray(energies, dtype=float)
+    if not np.isfinite(energies).all():
+        raise UserError(f"anisotropy: {''.join(structure.symbols)}: energies of directions are not finite numbers")
     surface = fit_surface(vectors, energies)
     easy, hard, strength = surface.ends()
     symbols = structure.symbols

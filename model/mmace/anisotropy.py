@@ -50,12 +50,16 @@ def direction_energies(model: Potential, atoms: Atoms, vectors: np.ndarray) -> n
     vectors = np.asarray(vectors, dtype=float)
     if model.config.symmetry == "paper":  # the one form that is not even
         return rotation_energies(model, atoms, turns_to(axis, vectors))
-    half = vectors * np.where(_points_up(vectors), 1.0, -1.0)[:, None]
-    unique, place = np.unique(np.round(half, 9) + 0.0, axis=0, return_inverse=True)
-    return rotation_energies(model, atoms, turns_to(axis, unique))[place.reshape(-1)]
+    first, place = opposites_joined(vectors)
+    return rotation_energies(model, atoms, turns_to(axis, vectors[first]))[place]
 
 
-def _points_up(vectors: np.ndarray) -> np.ndarray:
-    """[D] whether the first component that is not zero, from z to x, is positive: one of each opposite pair."""
-    x, y, z = vectors.T
-    return (z > SAME) | ((np.abs(z) <= SAME) & ((y > SAME) | ((np.abs(y) <= SAME) & (x > 0))))
+def opposites_joined(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of ``vectors`` [D,3] are the first of their kind, a direction and its opposite being one [U], and which of
+    these each is [D]."""
+    vectors = np.asarray(vectors, dtype=float)
+    x, y, z = np.where(np.abs(vectors) < SAME, 0.0, vectors).T
+    up = (z > 0) | ((z == 0) & ((y > 0) | ((y == 0) & (x > 0))))
+    half = np.where(up[:, None], vectors, -vectors)
+    _, first, place = np.unique(np.round(half, 6) + 0.0, axis=0, return_index=True, return_inverse=True)
+    return first, place.reshape(-1)

@@ -53,7 +53,7 @@ def train_committee(
     members: int,
     *,
     bootstrap: bool = False,
-    initial_model: Potential | None = None,
+    initial_model: Potential | Sequence[Potential] | None = None,
     overwrite: bool = False,
     tensorboard: bool = False,
     runner: Runner | None = None,
@@ -61,7 +61,8 @@ def train_committee(
     """Trains ``members`` potentials in ``output_dir``/member-0, member-1, …, each as `train` does, one after the other.
 
     Member n has the seeds (of weights, order and rotations) of the settings plus n. ``bootstrap``: each trains on as
-    many configurations as there are, drawn with replacement. Started again, finished members are left as they are, the
+    many configurations as there are, drawn with replacement. ``initial_model``: one for all, or one for each, as where
+    they have new parts. Started again, finished members are left as they are, the
     one that was stopped goes on, and more members may be asked for. ``runner(n, run)`` is called for each member and
     calls ``run(progress)``. ``committee.json`` then has the members' validation errors, those of their mean, and the
     spread. Raises `UserError` as `train` does, and for fewer than two members.
@@ -79,6 +80,7 @@ def train_committee(
         potential = potential_config and replace(potential_config, seed=potential_config.seed + number)
         sample = bootstrap_sample(train_configurations, training.seed) if bootstrap else train_configurations
         member_folder = folder / f"member-{number}"
+        initial = initial_model[number] if isinstance(initial_model, Sequence) else initial_model
 
         def run(
             progress: ProgressCallback | None,
@@ -86,6 +88,7 @@ def train_committee(
             training: TrainingConfig = training,
             sample: Sequence[Configuration] = sample,
             member_folder: Path = member_folder,
+            initial: Potential | None = initial,
         ) -> TrainingResult:
             return train(
                 potential,
@@ -93,7 +96,7 @@ def train_committee(
                 sample,
                 valid_configurations,
                 member_folder,
-                initial_model,
+                initial,
                 progress,
                 overwrite=overwrite,
                 tensorboard=tensorboard,

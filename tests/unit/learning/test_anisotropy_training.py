@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import make_supercell
+from ase.build import bulk, make_supercell
 from jobflow import Flow, Job, run_locally
 from memory_stores import MemoryStores, memory_store
 from scipy.spatial.transform import Rotation
@@ -26,7 +26,7 @@ from mmace_flows.learning.anisotropy_data import (
     with_directions,
 )
 from mmace_flows.learning.anisotropy_train_maker import AnisotropyTrainMaker
-from mmace_flows.learning.anisotropy_training import scores_of
+from mmace_flows.learning.anisotropy_training import POTENTIAL, anisotropy_potential, scores_of
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.structures.directions import directions
@@ -139,6 +139,18 @@ def test_scores_of_the_teacher_and_of_silence():
     # errors as large as what is there, but for the floor of 1 µeV per atom
     none = scores_of([silent, silent], documents)
     assert 0.5 < none.relative_error < 1.0 and none.spearman is None
+
+
+def test_the_default_model_sees_the_anisotropy_of_a_cubic_crystal():
+    iron = bulk("Fe")
+    iron.arrays.pop("initial_magmoms")
+    iron.set_initial_magnetic_moments([[0.0, 0.0, 2.2]])
+    cubic = np.array([[0, 0, 1.0], [0, 1, 1], [1, 1, 1]]) / np.sqrt([[1], [2], [3]])
+    found = direction_energies(Potential(anisotropy_potential(["Fe"], {"hidden": "4x0e"})), iron, cubic)
+    assert np.ptp(found) > 1e-6
+    assert POTENTIAL["l_pos"] == 4  # because without it there is none:
+    flat = direction_energies(Potential(anisotropy_potential(["Fe"], {"hidden": "4x0e", "l_pos": 3})), iron, cubic)
+    assert np.ptp(flat) < 1e-12
 
 
 @pytest.fixture

@@ -109,14 +109,16 @@ def test_predictions_are_kept_and_found_again(tmp_path, monkeypatch):
     stores.predictions = memory_store("prediction_key")
     monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda *_: stores)
     members = [stores.save_model(to_bytes(model(seed)), {}) for seed in range(2)]
-    maker, structures = AnisotropyPredictionMaker(settings=FIXED), [fept(), fept((2.5, 0.2)), fept()]
+    crooked = fept().model_copy(update={"magmoms": [[0, 0, 2.9], [1.0, 0, 0]]})
+    maker, structures = AnisotropyPredictionMaker(settings=FIXED), [fept(), crooked, fept((2.5, 0.2)), fept()]
 
     def output() -> dict:
         job = maker.make(structures, members, "study", "part 1")
         return run_locally(Flow([job]), ensure_success=True, log=False)[job.uuid][1].output
 
     first, again = output(), output()
-    assert first["made"] == 2 and again["made"] == 0
+    assert first["made"] == 3 and again["made"] == 1  # what cannot be predicted is tried again
+    assert "not collinear" in first["failed"][crooked.hash()]
     assert first["prediction_keys"] == again["prediction_keys"] and stores.predictions.count() == 2
     assert first["prediction_keys"][0] == first["prediction_keys"][2]
     assert "2 of them found" not in stores.events[0][2] and "3 of them found" in stores.events[-1][2]
