@@ -65,6 +65,7 @@ def status(
     from mmace_flows.cli.project_options import need_project
     from mmace_flows.execution.status import campaign_status, overview, print_overview, print_status
 
+    found = need_project(project) if project else None
     settings = open_settings(project, data_dir)
     if name is None:
         rows = overview(settings)
@@ -73,7 +74,7 @@ def status(
         else:
             print_overview(rows, console())
         return
-    details = campaign_status(settings, name, need_project(project) if project else None)
+    details = campaign_status(settings, name, found)
     if as_json:
         typer.echo(json.dumps(details, indent=1))
     else:

@@ -52,10 +52,9 @@ def watch(
     from mmace_flows.cli.project_options import need_project
     from mmace_flows.execution.watch import watch as watch_campaign
 
-    settings = open_settings(project, data_dir)
-    stores, campaign = _open(name, project, data_dir)
     found = need_project(project) if project else None
-    watch_campaign(stores, campaign.campaign, settings, found, console())
+    stores, campaign = _open(name, project, data_dir)
+    watch_campaign(stores, campaign.campaign, stores.connection.settings, found, console())
 
 
 def logs(

@@ -49,6 +49,7 @@ class Progress:
     stages: list[Stage]
     jobs: list[QueuedJob]
     seconds_left: float | None  # None: nothing to judge by
+    core_seconds: float = 0.0  # of finished jobs
 
     def count(self, states: Iterable[str]) -> int:
         """Jobs in these states."""
@@ -122,7 +123,8 @@ def summarise(
             stage.failed += 1
         else:
             stage.waiting += 1
-    return Progress(list(stages.values()), jobs, _seconds_left(list(stages.values()), workers))
+    spent = sum(runtimes.get(job.firework, 0.0) * job.cores for job in jobs if job.state in DONE)
+    return Progress(list(stages.values()), jobs, _seconds_left(list(stages.values()), workers), spent)
 
 
 def _seconds_left(stages: list[Stage], workers: int) -> float | None:

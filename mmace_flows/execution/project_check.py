@@ -22,6 +22,7 @@ from mmace_flows.execution.secret_files import check_mode
 if TYPE_CHECKING:
     from mmace_flows.execution.settings import Settings
 
+ROOM_GB = 5.0
 SRUN_KEYS = {
     "queue": "--partition",
     "account": "--account",
@@ -112,8 +113,10 @@ def _folder(project: Project, settings: Settings) -> Iterator[Finding]:
     probe.unlink()
     free = shutil.disk_usage(folder).free / 1024**3
     detail = f"{folder} can be written, {free:.0f} GB free"
-    state = "ok" if free > 5.0 else "warning"
-    yield Finding("folder", state, detail, "" if state == "ok" else "free some space", needed=True)
+    if free > ROOM_GB:
+        yield Finding("folder", "ok", detail, needed=True)
+    else:
+        yield Finding("folder", "warning", detail, "free some space", needed=True)
 
 
 def _database(project: Project, settings: Settings) -> Iterator[Finding]:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from mmace.errors import UserError
 
 if TYPE_CHECKING:
-    from jobflow import JobStore
-
     from mmace_flows.execution.stores import Stores
 
 
@@ -48,7 +46,7 @@ def _collection(stores: Stores, name: str) -> Callable[[], None]:
     return probe
 
 
-def _job_store(store: JobStore) -> None:
+def _job_store(store: Any) -> None:
     mark = f"probe-{uuid.uuid4().hex}"
     document = {"uuid": mark, "index": 1, "output": {"array": [1.5, -2.5]}, "probe": mark}
     try:

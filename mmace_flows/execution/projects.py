@@ -94,7 +94,10 @@ class Project:
         )
 
     def activate(self) -> Settings:
-        """`settings`, for jobs and stores that look for them in this process's environment too; trusts the recipes."""
+        """`settings`, for jobs and stores that look for them in this process's environment too; trusts the recipes.
+
+        Afterwards a project's name means another folder: open all projects before.
+        """
         for variable in ("MMACE_DATABASE", "MMACE_JOB_STORE"):  # those of this machine are not the project's
             os.environ.pop(variable, None)
         settings = self.settings()

@@ -34,6 +34,7 @@ class QueuedJob:
     firework: int
     name: str
     state: str
+    cores: int = 1
 
     @property
     def stage(self) -> str:
@@ -78,14 +79,19 @@ def submitted(stores: Stores, campaign: str) -> list[int]:
 def jobs(stores: Stores, campaign: str) -> list[QueuedJob]:
     """All jobs of the campaign that the queue knows by now, in the order in which they were made."""
     fireworks = stores.launchpad.fireworks
-    fields = {"_id": 0, "fw_id": 1, "name": 1, "state": 1}
+    fields = {"_id": 0, "fw_id": 1, "name": 1, "state": 1, "spec.needs.cores": 1}
     found = fireworks.find({"spec.campaign": campaign}, fields, **_hint(fireworks, STATUS_INDEX))
-    return sorted((QueuedJob(job["fw_id"], job["name"], job["state"]) for job in found), key=lambda job: job.firework)
+    made = (QueuedJob(job["fw_id"], job["name"], job["state"], _cores(job)) for job in found)
+    return sorted(made, key=lambda job: job.firework)
 
 
-def runtimes(stores: Stores, fireworks: Iterable[int]) -> dict[int, float]:
-    """Seconds that each completed job took, by firework."""
-    query = {"fw_id": {"$in": list(fireworks)}, "state": "COMPLETED"}
+def _cores(firework: dict[str, Any]) -> int:
+    return int(((firework.get("spec") or {}).get("needs") or {}).get("cores") or 1)
+
+
+def runtimes(stores: Stores, fireworks: Iterable[int], state: str = "COMPLETED") -> dict[int, float]:
+    """Seconds that each job took which ended in this state, by firework."""
+    query = {"fw_id": {"$in": list(fireworks)}, "state": state}
     launches = stores.launchpad.launches
     found = launches.find(query, {"_id": 0, "fw_id": 1, "runtime_secs": 1}, **_hint(launches, COST_INDEX))
     return {launch["fw_id"]: float(launch.get("runtime_secs") or 0.0) for launch in found}
@@ -119,17 +125,6 @@ def counts(stores: Stores, campaigns: Iterable[str]) -> dict[str, Counts]:
         elif state in RUNNING | {"RESERVED"}:
             one.running[category] += group["jobs"]
     return found
-
-
-def core_seconds(stores: Stores, campaign: str) -> float:
-    """What the campaign's jobs have cost so far, attempts that failed included: wall time times cores."""
-    fields = {"_id": 0, "fw_id": 1, "spec.needs.cores": 1}
-    fireworks, launches = stores.launchpad.fireworks, stores.launchpad.launches
-    found = fireworks.find({"spec.campaign": campaign}, fields, **_hint(fireworks, STATUS_INDEX))
-    cores = {one["fw_id"]: (one.get("spec") or {}).get("needs", {}).get("cores") or 1 for one in found}
-    query, fields = {"fw_id": {"$in": list(cores)}}, {"_id": 0, "fw_id": 1, "runtime_secs": 1}
-    ended = launches.find(query, fields, **_hint(launches, COST_INDEX))
-    return sum(float(one.get("runtime_secs") or 0.0) * cores[one["fw_id"]] for one in ended)
 
 
 def _hint(collection: Collection[dict[str, Any]], index: list[tuple[str, int]]) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def details(stores: Stores, campaign: Campaign, settings: Settings, project: Pro
     progress = ProgressReader(stores, name, campaign.estimate, workers).read()
     row["jobs_expected"] = sum(stage.total for stage in progress.stages)
     row["seconds_left"] = None if campaign.finished else progress.seconds_left
-    row["core_hours"] = queue.core_seconds(stores, name) / 3600
+    failed = {job.firework: job.cores for job in progress.failed}
+    lost = sum(failed[number] * took for number, took in queue.runtimes(stores, failed, "FIZZLED").items())
+    row["core_hours"] = (progress.core_seconds + lost) / 3600
     row["core_hours_expected"] = campaign.estimate.core_seconds / 3600 if campaign.estimate else None
     running = [job for job in progress.jobs if job.state in RUNNING]
     events = stores.events._collection.find({"campaign": name}, {"_id": 0, "process": 0}).sort("_id", -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError
 from mmace_flows.execution import queue
@@ -63,7 +63,7 @@ def _claim(stores: Stores, name: str) -> bool:
     now = datetime.now(UTC)
     claim = {"process": str(here), "time": now.isoformat(timespec="seconds")}
     collection = stores.campaigns._collection
-    free = {"campaign": name, "firework_ids": [], "details.submitter": None}
+    free: dict[str, Any] = {"campaign": name, "firework_ids": [], "details.submitter": None}
     if collection.update_one(free, {"$set": {"details.submitter": claim}}).modified_count:
         return True
     document = collection.find_one({"campaign": name}, {"details.submitter": 1, "firework_ids": 1}) or {}

@@ -35,7 +35,8 @@ def stores(machine: Machine, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_pause_cancel_and_resume_a_running_campaign(machine: Machine, stores) -> None:
-    run = machine.start(*machine.run("jobs=4", "seconds=3"))
+    # a job takes longer than a busy machine needs for one command
+    run = machine.start(*machine.run("jobs=4", "seconds=20"))
     read_until(run, "began")
     code, output = machine.mmace("pause", "trivial-small")
     assert code == 0 and "is paused" in output and "mmace resume trivial-small" in output
