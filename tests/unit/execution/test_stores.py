@@ -44,7 +44,7 @@ def test_scratch_stays_inside(tmp_path: Path) -> None:
 def test_every_unique_index_comes_first() -> None:
     assert {name: indexes[0][0][0] for name, indexes in stores.INDEXES.items()} == {
         "labels": "label_key", "spin_orbit": "spin_orbit_key", "loop_states": "loop_id", "campaigns": "campaign",
-        "events": "event_id", "jobs": "uuid",
+        "events": "event_id", "jobs": "uuid", "predictions": "prediction_key", "anisotropy": "entry_id",
     }  # fmt: skip
 
 
