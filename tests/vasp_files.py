@@ -97,12 +97,18 @@ def write_output(
 ) -> None:
     """vasprun.xml, OUTCAR, OSZICAR and CONTCAR of a static run."""
     folder.mkdir(parents=True, exist_ok=True)
-    incar = {"NELM": 60, "EDIFF": 1e-4, "NSW": 0, **(incar or {})}
+    incar = {"NELM": 60, "EDIFF": 1e-4, "NSW": 0, "IBRION": -1, **(incar or {})}
     steps = "".join(
         f'<scstep><energy><i name="e_fr_energy">{free:.8f}</i><i name="e_wo_entrp">{without:.8f}</i>'
         f'<i name="e_0_energy">{zero:.8f}</i></energy></scstep>'
         for free, without, zero in energies
     )
+    spins = 2 if np.ndim(moments) == 1 and moments is not None else 1
+    spin = "".join(
+        f'<set comment="spin {number}"><set comment="kpoint 1"><r> 1.0 1.0 </r><r> 9.0 0.0 </r></set></set>'
+        for number in range(1, spins + 1)
+    )
+    bands = f"<eigenvalues><array><set>{spin}</set></array></eigenvalues>"
     kinds = list(dict.fromkeys(symbols))
     atoms = "".join(f"<rc><c>{symbol}</c><c>{kinds.index(symbol) + 1}</c></rc>" for symbol in symbols)
     types = "".join(
@@ -122,7 +128,8 @@ def write_output(
         f"<parameters>{_tags({**incar, 'ISPIN': incar.get('ISPIN', 2)})}</parameters>"
         f'<atominfo><array name="atoms"><set>{atoms}</set></array><array name="atomtypes"><set>{types}</set></array>'
         f'</atominfo><structure name="initialpos">{structure}</structure><calculation>{steps}'
-        f"<structure>{structure}</structure>{_rows('forces', forces)}{_rows('stress', kilobar)}{nonsense}</calculation>"
+        f"<structure>{structure}</structure>{_rows('forces', forces)}{_rows('stress', kilobar)}{nonsense}"
+        f"{bands}</calculation>"
         f'<structure name="finalpos">{structure}</structure></modeling>'
     )
     text = f" vasp.{version}\n running on    1 total cores\n"

@@ -103,7 +103,7 @@ def read_task(task: Any) -> VaspNumbers:
             **structure,
             converged=str(document.get("state")).rpartition(".")[2].lower() == "successful",
             **_step_numbers(last),
-            magmoms=_moments(outcar.get("magnetization") or (), parameters),
+            magmoms=_task_moments(document, outcar.get("magnetization") or (), parameters),
             total_magmom=outcar.get("total_magnetization"),
             version=str(calculation.get("vasp_version")),
             incar=dict(given.get("incar") or {}),
@@ -111,6 +111,29 @@ def read_task(task: Any) -> VaspNumbers:
         )
     except (KeyError, IndexError, TypeError) as error:
         raise VaspOutputError(f"VASP task document: {type(error).__name__} at {error}; not a finished task") from error
+
+
+def _task_moments(document: dict[str, Any], sites: Any, parameters: dict[str, Any]) -> np.ndarray | None:
+    """Moments of a task document; where it has lost their directions, those of the OUTCAR in its folder.
+
+    The documents of today's atomate2 have a number per moment, also of non-collinear runs: its length with a sign.
+    """
+    if not _is_noncollinear(parameters) or not sites or all(len(_components(one["tot"])) == 3 for one in sites):
+        return _moments(sites, parameters)
+    from pymatgen.io.vasp.outputs import Outcar
+
+    folder = Path(str(document.get("dir_name") or "").rpartition(":")[2])
+    found = [path for path in (folder / "OUTCAR", folder / "OUTCAR.gz") if path.is_file()]
+    if not found:
+        raise VaspOutputError(
+            "VASP task document: it holds lengths of the moments only, as atomate2 writes them, and there is no OUTCAR "
+            f"in its folder {folder} on this machine; convert it where VASP ran"
+        )
+    return _moments(Outcar(found[0]).magnetization, parameters)
+
+
+def _is_noncollinear(parameters: dict[str, Any]) -> bool:
+    return bool(parameters.get("LNONCOLLINEAR") or parameters.get("LSORBIT"))
 
 
 def _step_numbers(step: dict[str, Any]) -> dict[str, Any]:
@@ -142,9 +165,8 @@ def _moments(sites: Any, parameters: dict[str, Any]) -> np.ndarray | None:
     """Atomic moments [N] or, of a non-collinear run, [N,3] in the lab frame; None if the OUTCAR has none."""
     if not sites:
         return None
-    totals = [site["tot"] for site in sites]
-    vectors = np.array([_components(total) for total in totals], dtype=float)
-    if not (parameters.get("LNONCOLLINEAR") or parameters.get("LSORBIT")):
+    vectors = np.array([_components(site["tot"]) for site in sites], dtype=float)
+    if not _is_noncollinear(parameters):
         return vectors[:, 0]
     return vectors @ saxis_rotation(parameters.get("SAXIS") or [0, 0, 1]).T
 
@@ -155,8 +177,7 @@ def _components(total: Any) -> list[float]:
         total = total["moment"]
     if hasattr(total, "global_moment"):  # a Magmom without an axis of its own: components as they were printed
         total = total.moment
-    parts = np.atleast_1d(np.asarray(total, dtype=float))
-    return [float(part) for part in parts] if len(parts) == 3 else [float(parts[0]), 0.0, 0.0]
+    return [float(part) for part in np.atleast_1d(np.asarray(total, dtype=float))]
 
 
 def saxis_rotation(saxis: Any) -> np.ndarray:

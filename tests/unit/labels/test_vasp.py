@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.units import GPa
+from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from pydantic import ValidationError
 from vasp_files import POTCARS, energy_of, forces_of, potcar, vasp_stand_in, write_output  # noqa: F401
 
 from mmace.errors import UserError
 from mmace_flows.labels.engine import get_engine
-from mmace_flows.labels.labelling import find_or_compute, recompute_label
+from mmace_flows.labels.labelling import as_label, find_or_compute, recompute_label
 from mmace_flows.labels.vasp_import import label_of_folder, label_of_task
 from mmace_flows.labels.vasp_input import magnetism_of, static_maker, to_pymatgen, vasp_order
+from mmace_flows.labels.vasp_makers import VaspTaskMaker
 from mmace_flows.labels.vasp_output import saxis_rotation
 from mmace_flows.labels.vasp_settings import VaspSettings
 from mmace_flows.schemas.structure import Candidate, MagneticStructure
@@ -276,3 +279,21 @@ def test_a_task_document_of_atomate2_becomes_the_candidates_label():
     with pytest.raises(UserError, match="other atoms"):
         other = CANTED.model_copy(update={"symbols": ["Fe", "Co", "Fe", "Co"]})
         label_of_task(candidate(other), task, VaspSettings.small())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", [AFM, CANTED], ids=["collinear", "canted"])
+def test_atomates_own_job_and_ours_behind_it_give_the_label(machine, tmp_path, monkeypatch, structure):
+    """Its TaskDoc keeps a number of each vector; the directions come from the OUTCAR that it leaves."""
+    labels = MemoryStore(key="label_key")
+    labels.connect()
+    fake = SimpleNamespace(labels=labels, event=lambda *words, **data: None)
+    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: fake)
+    settings = VaspSettings.small(potcars=POTCARS, kpoints=(2, 2, 1), max_iterations=8)
+    flow = VaspTaskMaker(settings=settings).make(candidate(structure), "study")
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(flow, store=store, root_dir=tmp_path, ensure_success=True, log=False)
+    (label,) = [as_label(one) for one in labels.query({})]
+    assert label.status == "converged" and label.details["kpoint_grid"] == [2, 2, 1]
+    np.testing.assert_allclose(label.magmoms, 0.9 * np.array(structure.magmoms), atol=6e-4)
+    np.testing.assert_allclose(label.forces, forces_of(np.array(structure.positions)), atol=1e-6)
