@@ -130,7 +130,8 @@ def _stores(data_dir: Path | None, check: Callable[..., None] = lambda settings:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sorted(counts.items()) if number)
+    words = ((number, name.replace("_", " ")) for name, number in sorted(counts.items()) if number)
+    return ", ".join(f"{number} {name.removesuffix('s') if number == 1 else name}" for number, name in words)
 
 
 def _size(size: float) -> str:
@@ -147,7 +148,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         bars: dict[str, object] = {}
 
         def tell(what: str, done: int, of: int) -> None:

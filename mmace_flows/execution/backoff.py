@@ -121,6 +121,8 @@ class Patience:
 
     def keep(self, entry: dict[str, Any]) -> bool:
         """Put a write on disk, to be done later; False if that is not possible."""
+        if not self.pending:
+            self.say(f"{self.stores.connection.where} does not answer; results are kept on disk meanwhile")
         if self.spool.put(entry, self.say) is None:
             return False
         self.pending, self._next_try = True, time.monotonic() + ANSWER_SECONDS

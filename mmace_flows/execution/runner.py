@@ -29,7 +29,7 @@ LOOK_SECONDS = 0.5
 SIGN_OF_LIFE_SECONDS = 10.0
 CANCEL_SECONDS = 3.0
 OTHER_MACHINES_SECONDS = 60.0
-TRIES = 2  # a job that kills its worker this often in one run is noted as failed
+TRIES = 3  # a job that kills its worker this often in one run is noted as failed
 BAD_STARTS = 3  # workers that end at once, without a job, before we stop starting more
 
 

@@ -12,6 +12,7 @@ PACKAGES = [
     "jobflow.core.job",
     "jobflow.core.maker",
     "jobflow.core.reference",
+    "jobflow.core.schemas",
     "jobflow.core.state",
     "pymatgen.core",
     "pymatgen.electronic_structure",
