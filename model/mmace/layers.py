@@ -141,11 +141,25 @@ class OwnMoment(nn.Module):
                         found.append(irrep)
         return found
 
-    def forward(self, mu: Tensor, solid: Tensor, chebyshev: Tensor, species: Tensor) -> Tensor:
-        """μ [N, components, K], ``solid`` [N, (l_mag+1)²], ``chebyshev`` [N, n] → μ̃ [N, components of outputs, K]."""
-        weights = self.radial.of_kind(chebyshev, species).unflatten(1, (-1, self.channels))
+    def weights(self, chebyshev: Tensor, species: Tensor) -> Tensor:
+        """MLP(T_i, Z_i) [N, paths, K] of ``chebyshev`` [N, n] [21]."""
+        return self.radial.of_kind(chebyshev, species).unflatten(1, (-1, self.channels))
+
+    def forward(self, mu: Tensor, solid: Tensor, weights: Tensor) -> Tensor:
+        """μ [N, components, K], ``solid`` [N, (l_mag+1)²], `weights` → μ̃ [N, components of outputs, K]."""
         out: Tensor = self.sum(solid, weights, mu)
         return out
+
+
+def by_element(x: Tensor, weights: Tensor, species: Tensor) -> Tensor:
+    """``x`` [N, dim, K] times the matrix of each atom's element, ``weights`` [elements,K,K]."""
+    kinds = torch.unique(species) if weights.shape[0] > 1 else species[:1]
+    if len(kinds) == 1:
+        return (x.flatten(0, 1) @ weights[kinds[0]]).view_as(x)
+    order = torch.argsort(species, stable=True)
+    parts = x.index_select(0, order).split(torch.bincount(species)[kinds].tolist())
+    products = [part.flatten(0, 1) @ weights[kind] for part, kind in zip(parts, kinds, strict=True)]
+    return torch.cat(products).view_as(x).index_select(0, torch.argsort(order))
 
 
 def _starts(irreps: Sequence[Irrep]) -> dict[Irrep, int]:

@@ -38,6 +38,7 @@ class SparsePolynomial(nn.Module):
         index = np.array([term for part in terms for term in part], dtype=np.int64).reshape(-1, 3)
         self.register_buffer("offsets", torch.from_numpy(offsets.astype(np.int64)), persistent=False)
         self.register_buffer("index", torch.from_numpy(index), persistent=False)
+        self.sizes = [len(part) for part in terms]
         self.nested = _nested(terms)
 
     def forward(self, a: Tensor, c: Tensor, species: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class SparsePolynomial(nn.Module):
         product = extended.index_select(1, index[:, 0])
         product = product * extended.index_select(1, index[:, 1]) * extended.index_select(1, index[:, 2])
         product = product * (c if c.shape[0] == 1 else c.index_select(0, species))
-        parts = product.split((self.offsets[1:] - self.offsets[:-1]).tolist(), dim=1)
+        parts = product.split(self.sizes, dim=1)
         return torch.stack([part.sum(1) for part in parts], dim=1)
 
 

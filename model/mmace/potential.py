@@ -18,7 +18,7 @@ from mmace.coupling import Irrep
 from mmace.edges import EdgeBasis, EdgeFeatures
 from mmace.errors import UserError
 from mmace.graph import Graph
-from mmace.layers import ManyBodyProduct, OwnMoment
+from mmace.layers import ManyBodyProduct, OwnMoment, by_element
 from mmace.messages import ElementMessage, FeatureMessage, Features
 from mmace.moments import MomentBasis
 from mmace.native.function import no_weight_gradients
@@ -76,15 +76,19 @@ class Layer(nn.Module):
         """All features {irrep: [N, dim, K]}, those that enter the first layer [elements, 1, K]; ``geometry`` G of this
         layer, R and T of `MomentBasis`."""
         mixed = self.message(features, edges, geometry, chebyshev, graph, self.product.mix)
-        return self.update(self.product(mixed, graph.species), features, solid, chebyshev, graph.species)
+        weights = None
+        if self.own is not None and chebyshev is not None:
+            weights = self.own.weights(chebyshev, graph.species)
+        return self.update(self.product(mixed, graph.species), features, solid, weights, graph.species)
 
     def update(
-        self, mu: Tensor, features: Features, solid: Tensor | None, chebyshev: Tensor | None, species: Tensor
+        self, mu: Tensor, features: Features, solid: Tensor | None, own_weights: Tensor | None, species: Tensor
     ) -> Features:
-        """What follows on the many-body product μ [21–23]. μ begins with the components of ``outputs``."""
+        """What follows on the many-body product μ [21–23]. μ begins with the components of ``outputs``;
+        ``own_weights`` of `OwnMoment.weights`."""
         own = None
-        if self.own is not None and solid is not None and chebyshev is not None:
-            own = self.own(mu, solid, chebyshev, species)
+        if self.own is not None and solid is not None and own_weights is not None:
+            own = self.own(mu, solid, own_weights)
         norm = 1.0 / math.sqrt(mu.shape[2])
         updated: Features = {}
         start = 0
@@ -98,8 +102,7 @@ class Layer(nn.Module):
                 value = value * norm
             value = value.unflatten(0, (-1, irrep.dim))
             if self.self_weight is not None and self.kept[number]:
-                weight = self.self_weight[number].index_select(0, species) * norm
-                value = value + torch.bmm(features[irrep], weight)
+                value = value + by_element(features[irrep], self.self_weight[number] * norm, species)
             updated[irrep] = value
         return updated
 
@@ -200,7 +203,11 @@ class Potential(nn.Module):
         return self.node_features(graph)[1]
 
     def node_features(self, graph: Graph) -> tuple[list[Tensor], Tensor]:
-        """Scalar features after each layer [N,K] (descriptors that know the moments) and energies per atom [N], eV."""
+        """Scalar features after each layer [N,K] (descriptors that know the moments) and energies per atom [N], eV.
+
+        Raises UserError for a structure whose head the model does not have.
+        """
+        _check_heads(graph, self.config.heads)
         solid, cheb, wall = None, None, None
         if self.config.rules.magnetic:
             solid, cheb, wall = self.moments(graph.magmoms, graph.species)
@@ -294,6 +301,12 @@ class Potential(nn.Module):
         if not create_graph:
             out = {name: tensor.detach() for name, tensor in out.items()}
         return out
+
+
+def _check_heads(graph: Graph, heads: tuple[str, ...]) -> None:
+    if len(graph.head) and not 0 <= (number := int(graph.head.max())) < len(heads):
+        known = f"head 0 ({heads[0]}) only" if len(heads) == 1 else f"heads 0 to {len(heads) - 1} ({', '.join(heads)})"
+        raise UserError(f"build_graph: head = {number}; the model has {known}")
 
 
 def _of_head(values: Tensor, graph: Graph) -> Tensor:

@@ -37,6 +37,7 @@ class Buffer {
     Buffer(const Buffer &) = delete;
     Buffer &operator=(const Buffer &) = delete;
     T *data() { return memory; }
+    const T *data() const { return memory; }
     T &operator[](int64_t i) { return memory[i]; }
     const T &operator[](int64_t i) const { return memory[i]; }
 };

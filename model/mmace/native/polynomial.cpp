@@ -5,7 +5,11 @@
 // for the monomials of output o, nested so that each costs one multiplication. Shapes: a [C,N,K], c [Z,T,K] with rows
 // in the order of the loops, species [N], out [N,O,K].
 
-#include "lanes.h"
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "gemm.h"
 
 namespace {
 
@@ -35,72 +39,133 @@ struct Derivatives {
     F *out, *da, *dc;
 };
 
+// A group of nodes of the same element is worked on at once, in four registers: four nodes and one register of channels,
+// two and two, or one and four. What they share, the coefficients, is read once.
 template <typename F>
-using Channels = Wide<F>;
-template <typename F>
-constexpr int BLOCK = sizeof(Channels<F>) / sizeof(F);
+using Four = Wide<F>;
 
-// WHOLE: as many channels as fit; else the last few.
-template <bool WHOLE, typename F>
-inline Channels<F> load(const F *from, int count) {
-    Channels<F> x;
-    if constexpr (WHOLE) {
-        __builtin_memcpy(&x.a, from, sizeof(x.a));
-        __builtin_memcpy(&x.b, from + WIDTH<F>, sizeof(x.b));
-        __builtin_memcpy(&x.c, from + 2 * WIDTH<F>, sizeof(x.c));
-        __builtin_memcpy(&x.d, from + 3 * WIDTH<F>, sizeof(x.d));
-    } else {
-        F all[BLOCK<F>] = {};
-        for (int i = 0; i < count; ++i) all[i] = from[i];
-        x = load<true, F>(all, BLOCK<F>);
+template <int NODES>
+constexpr int VECTORS = 4 / NODES;
+
+// The channels from `first` on; WHOLE: all that fit into the registers are there.
+template <typename F, int NODES, bool WHOLE>
+struct Place {
+    const int64_t *nodes;
+    int64_t first, K;
+
+    static constexpr int V = VECTORS<NODES>;
+
+    Lanes<F> read(const F *row, int vector) const {
+        Lanes<F> x{};
+        const int64_t k = first + vector * WIDTH<F>;
+        if constexpr (WHOLE)
+            __builtin_memcpy(&x, row + k, sizeof(x));
+        else
+            for (int i = 0; i < WIDTH<F> && k + i < K; ++i) x[i] = row[k + i];
+        return x;
     }
-    return x;
-}
 
-template <bool WHOLE, typename F, typename V>
-inline void store(F *to, const V &x, int count) {
-    if constexpr (WHOLE) {
-        __builtin_memcpy(to, &x.a, sizeof(x.a));
-        __builtin_memcpy(to + WIDTH<F>, &x.b, sizeof(x.b));
-        __builtin_memcpy(to + 2 * WIDTH<F>, &x.c, sizeof(x.c));
-        __builtin_memcpy(to + 3 * WIDTH<F>, &x.d, sizeof(x.d));
-    } else {
-        F all[BLOCK<F>];
-        store<true>(all, x, BLOCK<F>);
-        for (int i = 0; i < count; ++i) to[i] = all[i];
+    void write(F *row, int vector, const Lanes<F> &x) const {
+        const int64_t k = first + vector * WIDTH<F>;
+        if constexpr (WHOLE)
+            __builtin_memcpy(row + k, &x, sizeof(x));
+        else
+            for (int i = 0; i < WIDTH<F> && k + i < K; ++i) row[k + i] = x[i];
     }
-}
 
-// One node, the channels [first, first + count). FULL: with derivatives; else `out` only.
-template <typename T, typename F, bool FULL, bool WEIGHTS, bool WHOLE>
-void node(const Problem<F> &p, const Derivatives<F> &d, int64_t n, int64_t first, int count, T *a, T *da) {
+    // A row of each node: they begin at from + start + stride * node.
+    Four<F> of_nodes(const F *from, int64_t start, int64_t stride) const {
+        auto one = [&](int r) { return read(from + start + stride * nodes[r / V], r % V); };
+        return {one(0), one(1), one(2), one(3)};
+    }
+
+    void to_nodes(F *to, int64_t start, int64_t stride, const Four<F> &x) const {
+        auto one = [&](int r, const Lanes<F> &part) { write(to + start + stride * nodes[r / V], r % V, part); };
+        one(0, x.a);
+        one(1, x.b);
+        one(2, x.c);
+        one(3, x.d);
+    }
+
+};
+
+// Coefficients of one element for the few channels that a group has, [T, channels]: rows that lie K numbers apart would
+// meet in the same places of the cache.
+template <typename F, int NODES>
+class Packed {
+    static constexpr int W = WIDTH<F>, V = VECTORS<NODES>;
+    const int64_t terms, channels;
+    Buffer<F> rows;
+
+   public:
+    explicit Packed(const Sizes &z, bool used = true) : terms(used ? z.terms : 0), channels(z.channels), rows(terms * V * W) {}
+
+    // Calls function(number here, its place in the whole) for all numbers of the channels from `first` on.
+    template <typename Function>
+    void each(int64_t element, int64_t first, Function function) {
+        const int64_t count = std::min<int64_t>(V * W, channels - first);
+        for (int64_t t = 0; t < terms; ++t)
+            for (int64_t k = 0; k < count; ++k)
+                function(rows[t * V * W + k], (element * terms + t) * channels + first + k);
+    }
+
+    void clear() { std::fill_n(rows.data(), terms * V * W, F(0)); }
+
+    Four<F> operator[](int64_t row) const {
+        auto one = [&](int r) { return get(rows.data() + (row * V + r % V) * W); };
+        return {one(0), one(1), one(2), one(3)};
+    }
+
+    void add(int64_t row, const Four<F> &x) {
+        auto one = [&](int vector, const Lanes<F> &part) {
+            F *to = rows.data() + (row * V + vector) * W;
+            put<F>(to, get(to) + part);
+        };
+        if constexpr (NODES == 4) {
+            one(0, (x.a + x.b) + (x.c + x.d));
+        } else if constexpr (NODES == 2) {
+            one(0, x.a + x.c);
+            one(1, x.b + x.d);
+        } else {
+            one(0, x.a);
+            one(1, x.b);
+            one(2, x.c);
+            one(3, x.d);
+        }
+    }
+};
+
+// One group of nodes. FULL: with derivatives; else `out` only.
+template <typename T, typename F, bool FULL, bool WEIGHTS, typename At, typename Rows>
+void group(const Problem<F> &p, const Derivatives<F> &d, const At &at, const Rows &c, const Rows &vc, Rows &dc, T *a,
+           T *da) {
     using P = Parts<T>;
     const Sizes &z = *p.sizes;
     const int64_t K = z.channels;
-    const T zero = P::make(Channels<F>{}, Channels<F>{});
-    auto read = [&](const F *x, const F *v, int64_t row) {
-        Channels<F> slope{};
-        if (P::dual && v) slope = load<WHOLE, F>(v + row * K + first, count);
-        return P::make(load<WHOLE, F>(x + row * K + first, count), slope);
+    const T zero = P::make(Four<F>{}, Four<F>{});
+    auto coefficient = [&](int64_t row) {
+        Four<F> slope{};
+        if (P::dual && d.vc) slope = vc[row];
+        return P::make(c[row], slope);
     };
-    auto add = [&](int64_t row, const T &x) {  // to the derivative by the coefficient in this row
-        F *to = d.dc + row * K + first;
-        store<WHOLE>(to, load<WHOLE, F>(to, count) + P::wanted(x), count);
-    };
+    auto add = [&](int64_t row, const T &x) { dc.add(row, P::wanted(x)); };
     for (int64_t i = 0; i < z.components; ++i) {
-        a[i] = read(p.a, d.va, i * z.all_nodes + n);
+        Four<F> slope{};
+        if (P::dual && d.va) slope = at.of_nodes(d.va, i * z.all_nodes * K, K);
+        a[i] = P::make(at.of_nodes(p.a, i * z.all_nodes * K, K), slope);
         da[i] = zero;
     }
-    int64_t row = p.species[n] * z.terms;
+    int64_t row = 0;
     for (int64_t o = 0; o < z.outputs; ++o) {
         T g = zero, sum = zero;
-        if constexpr (FULL) g = read(d.g, nullptr, n * z.outputs + o);
+        if constexpr (FULL)
+            if (d.g) g = P::make(at.of_nodes(d.g, o * K, z.outputs * K), Four<F>{});
         for (int64_t x = p.outputs[o]; x < p.outputs[o + 1]; ++x) {
             const Group &outer = p.outer[x];
             T p1 = zero, s1 = zero;
             if constexpr (FULL) p1 = g * a[outer.component];
             if (outer.own) {
-                s1 = read(p.c, d.vc, row);
+                s1 = coefficient(row);
                 if constexpr (WEIGHTS) add(row, p1);
                 ++row;
             }
@@ -109,15 +174,15 @@ void node(const Problem<F> &p, const Derivatives<F> &d, int64_t n, int64_t first
                 T p2 = zero, s2 = zero;
                 if constexpr (FULL) p2 = p1 * a[inner.component];
                 if (inner.own) {
-                    s2 = read(p.c, d.vc, row);
+                    s2 = coefficient(row);
                     if constexpr (WEIGHTS) add(row, p2);
                     ++row;
                 }
                 for (int64_t t = inner.begin; t < inner.end; ++t, ++row) {
-                    const T c = read(p.c, d.vc, row);
+                    const T own = coefficient(row);
                     const int64_t l = p.last[t];
-                    s2 += c * a[l];
-                    if constexpr (FULL) da[l] += c * p2;
+                    s2 += own * a[l];
+                    if constexpr (FULL) da[l] += own * p2;
                     if constexpr (WEIGHTS) add(row, p2 * a[l]);
                 }
                 s1 += s2 * a[inner.component];
@@ -126,25 +191,58 @@ void node(const Problem<F> &p, const Derivatives<F> &d, int64_t n, int64_t first
             if constexpr (FULL) da[outer.component] += g * s1;
             sum += s1 * a[outer.component];
         }
-        if (d.out) store<WHOLE>(d.out + (n * z.outputs + o) * K + first, P::wanted(sum), count);
+        if (d.out) at.to_nodes(d.out, o * K, z.outputs * K, P::wanted(sum));
     }
     if constexpr (FULL)
-        for (int64_t i = 0; i < z.components; ++i)
-            store<WHOLE>(d.da + (i * z.all_nodes + n) * K + first, P::wanted(da[i]), count);
+        for (int64_t i = 0; i < z.components; ++i) at.to_nodes(d.da, i * z.all_nodes * K, K, P::wanted(da[i]));
 }
 
-// All nodes for a few channels at a time: those coefficients stay in the cache.
+// All groups for a few channels at a time: those coefficients stay in the cache. `nodes` are sorted by element.
+template <typename T, typename F, bool FULL, bool WEIGHTS, int NODES>
+void groups(const Problem<F> &p, const Derivatives<F> &d, const std::vector<int64_t> &nodes) {
+    const Sizes &z = *p.sizes;
+    Buffer<T> values(z.components), adjoints(z.components);
+    Packed<F, NODES> c(z), vc(z, d.vc), dc(z, WEIGHTS);
+    const int64_t K = z.channels, block = VECTORS<NODES> * WIDTH<F>;
+    for (int64_t first = 0; first < K; first += block)
+        for (size_t n = 0; n < nodes.size(); n += NODES) {
+            const int64_t element = p.species[nodes[n]];
+            if (!n || element != p.species[nodes[n - 1]]) {
+                c.clear();
+                vc.clear();
+                dc.clear();
+                c.each(element, first, [&](F &x, int64_t from) { x = p.c[from]; });
+                vc.each(element, first, [&](F &x, int64_t from) { x = d.vc[from]; });
+            }
+            auto run = [&](auto at) { group<T, F, FULL, WEIGHTS>(p, d, at, c, vc, dc, values.data(), adjoints.data()); };
+            if (first + block <= K)
+                run(Place<F, NODES, true>{nodes.data() + n, first, K});
+            else
+                run(Place<F, NODES, false>{nodes.data() + n, first, K});
+            if (WEIGHTS && (n + NODES == nodes.size() || element != p.species[nodes[n + NODES]]))
+                dc.each(element, first, [&](F &x, int64_t to) { d.dc[to] += x; });
+        }
+}
+
 template <typename T, typename F, bool FULL, bool WEIGHTS>
 void run(const Problem<F> &p, const Derivatives<F> &d) {
-    Buffer<T> values(p.sizes->components), adjoints(p.sizes->components);
-    const int64_t K = p.sizes->channels;
-    for (int64_t first = 0; first < K; first += BLOCK<F>)
-        for (int64_t n = 0; n < p.sizes->nodes; ++n) {
-            if (K - first >= BLOCK<F>)
-                node<T, F, FULL, WEIGHTS, true>(p, d, n, first, BLOCK<F>, values.data(), adjoints.data());
-            else
-                node<T, F, FULL, WEIGHTS, false>(p, d, n, first, int(K - first), values.data(), adjoints.data());
-        }
+    std::vector<int64_t> order(p.sizes->nodes), fours, twos, ones;
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) { return p.species[i] < p.species[j]; });
+    for (auto begin = order.begin(); begin != order.end();) {  // the nodes of one element
+        auto end = std::find_if(begin, order.end(), [&](int64_t n) { return p.species[n] != p.species[*begin]; });
+        auto take = [&](std::vector<int64_t> &to, int64_t size) {
+            const auto stop = begin + (end - begin) / size * size;
+            to.insert(to.end(), begin, stop);
+            begin = stop;
+        };
+        take(fours, 4);
+        take(twos, 2);
+        take(ones, 1);
+    }
+    groups<T, F, FULL, WEIGHTS, 4>(p, d, fours);
+    groups<T, F, FULL, WEIGHTS, 2>(p, d, twos);
+    groups<T, F, FULL, WEIGHTS, 1>(p, d, ones);
 }
 
 }  // namespace
@@ -153,9 +251,9 @@ void run(const Problem<F> &p, const Derivatives<F> &d) {
 template <typename F>
 void dispatch(int64_t mode, const Problem<F> &p, const Derivatives<F> &d) {
     if (mode == 0)
-        run<Channels<F>, F, false, false>(p, d);
+        run<Four<F>, F, false, false>(p, d);
     else if (mode == 1)
-        d.dc ? run<Channels<F>, F, true, true>(p, d) : run<Channels<F>, F, true, false>(p, d);
+        d.dc ? run<Four<F>, F, true, true>(p, d) : run<Four<F>, F, true, false>(p, d);
     else
         d.dc ? run<DualOf<Broad<F>>, F, true, true>(p, d) : run<DualOf<Broad<F>>, F, true, false>(p, d);
 }

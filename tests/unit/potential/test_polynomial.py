@@ -11,23 +11,24 @@ from mmace.polynomial import SparsePolynomial
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C++ compiler")
 
 
-def problem(seed: int = 0, nodes: int = 5, dtype: torch.dtype = torch.float64):
+def problem(seed: int = 0, nodes: int = 5, channels: int = 4):
     rng = np.random.default_rng(seed)
     terms = [
         [(0, -1, -1), (0, 1, 2), (0, 2, -1), (1, 1, -1), (1, 1, 2), (2, 2, 2)],
         [(0, 0, 1), (2, -1, -1)],
     ]
     polynomial = SparsePolynomial(terms)
-    a = torch.tensor(rng.normal(size=(3, nodes, 4)), dtype=dtype, requires_grad=True)
-    c = torch.tensor(rng.normal(size=(2, 8, 4)), dtype=dtype, requires_grad=True)
+    a = torch.tensor(rng.normal(size=(3, nodes, channels)), requires_grad=True)
+    c = torch.tensor(rng.normal(size=(2, 8, channels)), requires_grad=True)
     species = torch.tensor(rng.integers(0, 2, nodes))
     return polynomial, a, c, species
 
 
 @needs_compiler
+@pytest.mark.parametrize("channels", [4, 16, 21])
 @pytest.mark.parametrize("number", [1, 2])
-def test_native_equals_reference(number):
-    polynomial, a, c, species = problem(nodes=33)
+def test_native_equals_reference(number, channels):
+    polynomial, a, c, species = problem(nodes=33, channels=channels)
     with threads(number):
         assert_same_derivatives(
             [lambda: polynomial(a, c, species), lambda: polynomial.reference(a, c, species)], (a, c)

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from mmace import Potential, PotentialConfig, build_graph
 from mmace.errors import UserError
 from mmace.harmonics import SolidHarmonics, rotation_matrices
+from mmace.spins.directions import RotationFunctions, from_few
 from mmace.spins.scan import rotation_energies
 
 
@@ -88,3 +89,77 @@ def test_turning_onto_the_opposite_direction():
     rotations = np.concatenate([np.eye(3)[None], Rotation.random(99, random_state=1).as_matrix()])
     energies = rotation_energies(model, atoms, rotations)
     assert energies[0] == pytest.approx(float(model(build_graph(atoms, ["Fe", "Ni"], 3.6))["energy"]), abs=1e-8)
+
+
+def values_and_count(magmoms, rotations, function, even=True, noise=0.0):
+    """What `from_few` makes of a function of the rotation, and how often it asked for it."""
+    asked = []
+
+    def evaluate(numbers):
+        asked.extend(numbers.tolist())
+        return function(rotations[numbers]) if len(numbers) else np.empty(0)
+
+    values = from_few(RotationFunctions(magmoms, rotations), evaluate, even, noise)
+    assert len(asked) == len(set(asked))
+    return values, len(asked)
+
+
+def test_smooth_functions_need_few_values():
+    rotations = Rotation.random(1500, random_state=0).as_matrix()
+    noncollinear = np.eye(3)
+    matrix = np.random.default_rng(0).normal(size=(3, 3))
+
+    def smooth(turns):
+        product = np.einsum("bij,ij->b", turns, matrix)
+        return product**2 + 0.02 * product**4
+
+    values, count = values_and_count(noncollinear, rotations, smooth)
+    np.testing.assert_allclose(values, smooth(rotations), atol=1e-6 * np.ptp(values))
+    assert count < len(rotations)
+
+    def axial(turns):
+        return np.exp(turns[:, 2, 2] ** 2)
+
+    values, count = values_and_count(np.outer([1.0, -2.0], [0.0, 0.0, 1.0]), rotations, axial)
+    np.testing.assert_allclose(values, axial(rotations), atol=1e-6 * np.ptp(values))
+    assert count < 200
+
+
+def test_rough_functions_are_evaluated_everywhere():
+    rotations = Rotation.random(400, random_state=0).as_matrix()
+
+    def rough(turns):
+        return np.sign(turns[:, 0, 0])
+
+    values, count = values_and_count(np.eye(3), rotations, rough)
+    np.testing.assert_array_equal(values, rough(rotations))
+    assert count == 400
+
+
+def test_rotations_about_one_axis():
+    """They leave most functions undecided: what is asked for must come out right all the same."""
+    turns = Rotation.from_rotvec(np.outer(np.linspace(0, 2 * np.pi, 700), [0.0, 0.0, 1.0])).as_matrix()
+
+    def smooth(turns):
+        return turns[:, 0, 0] ** 2 * turns[:, 0, 1] ** 2 + 0.1 * turns[:, 0, 0] ** 2
+
+    values, count = values_and_count(np.eye(3), turns, smooth)
+    np.testing.assert_allclose(values, smooth(turns), atol=1e-6 * np.ptp(values))
+    assert count < 700
+
+
+def test_large_cells_go_atom_by_atom(monkeypatch):
+    config = PotentialConfig(elements=["Fe", "Ni"], r_max=3.6, num_layers=2, hidden="4x0e+4x1o", l_pos=2, l_mag=2)
+    model, rotations = Potential(config), Rotation.random(6, random_state=1).as_matrix()
+    expected = rotation_energies(model, cell(), rotations)
+    monkeypatch.setattr("mmace.spins.pairs.SMALL_CELL", 0)
+    monkeypatch.setattr("mmace.spins.pairs.KEPT_NUMBERS", 0)
+    np.testing.assert_allclose(rotation_energies(model, cell(), rotations), expected, atol=1e-10)
+
+
+def test_a_head_that_the_model_does_not_have():
+    model = Potential(PotentialConfig(elements=["Fe", "Ni"], hidden="4x0e", r_max=3.6))
+    with pytest.raises(UserError, match=r"head = 1; the model has head 0 \(default\) only"):
+        model(build_graph(cell(), ["Fe", "Ni"], 3.6, head=1))
+    with pytest.raises(UserError, match="head = 1"):
+        rotation_energies(model, cell(), np.eye(3)[None], head=1)
