@@ -155,7 +155,7 @@ def by_element(x: Tensor, weights: Tensor, species: Tensor) -> Tensor:
     """``x`` [N, dim, K] times the matrix of each atom's element, ``weights`` [elements,K,K]."""
     kinds = torch.unique(species) if weights.shape[0] > 1 else species[:1]
     if len(kinds) == 1:
-        return (x.flatten(0, 1) @ weights[kinds[0]]).view_as(x)
+        return (x.flatten(0, 1) @ weights.index_select(0, kinds).squeeze(0)).view_as(x)
     order = torch.argsort(species, stable=True)
     parts = x.index_select(0, order).split(torch.bincount(species)[kinds].tolist())
     products = [part.flatten(0, 1) @ weights[kind] for part, kind in zip(parts, kinds, strict=True)]

@@ -29,7 +29,7 @@ from mmace.spins.directions import RotationFunctions, from_few
 from mmace.spins.pairs import PairSums
 
 BATCH_NODES = 2000  # copies of atoms worked on at once
-ROUNDING = 6.0  # of single energies, in units of the last digit of the sum of all atoms' energies
+PROBES = 8  # rotations at which rounding is measured
 EMPTY = np.empty(0)
 
 
@@ -67,7 +67,7 @@ def rotation_energies(
             turns = turns * torch.linalg.det(turns).sign()[:, None, None]  # E(−m) = E(m)
         elif bool((torch.linalg.det(turns) < 0).any()):
             return evaluate(np.arange(len(turns)))
-        noise = ROUNDING * torch.finfo(dtype).eps * scan.size
+        noise = scan.rounding(turns[:PROBES].to(device=device, dtype=dtype))
         return from_few(RotationFunctions(vector_moments(atoms), turns.numpy()), evaluate, even, noise)
 
 
@@ -89,9 +89,7 @@ class _Scan:
         self.own = [layer.own.weights(self.chebyshev, species) for layer in self._layers() if layer.own is not None]
         unturned = torch.eye(3, dtype=self.solid.dtype, device=self.solid.device).unsqueeze(0)
         self.rest = torch.zeros_like(self.solid[0, 0])
-        nodes = model.node_energies(graph)
-        self.size = float(nodes.abs().sum())  # eV
-        self.rest = nodes.sum() - self.energies(unturned)[0]
+        self.rest = model.node_energies(graph).sum() - self.energies(unturned)[0]
 
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.model.layers if isinstance(layer, Layer)]
@@ -159,6 +157,14 @@ class _Scan:
             features = layer.update(layer.product(mixed, species), features, flat, own[number], species)
             interaction = interaction + self._readout(number, features)
         return self.rest + model.energy_scale * interaction.reshape(self.nodes, count).sum(0)
+
+    def rounding(self, rotations: Tensor) -> float:
+        """Four standard deviations, eV, of the scan's energies from single evaluations, at ``rotations``."""
+        if len(rotations) < 2:
+            return 0.0
+        turned = (self.graph.with_magmoms(self.graph.magmoms @ rotation.T) for rotation in rotations)
+        single = torch.stack([self.model.node_energies(graph).sum() for graph in turned])
+        return 4.0 * float((single - self.energies(rotations)).std())
 
     def _readout(self, number: int, features: Features) -> Tensor:
         energies: Tensor = self.model.readouts[number](features[self.model.scalar].squeeze(1))
