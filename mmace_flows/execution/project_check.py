@@ -203,7 +203,7 @@ def _gpus_of_partition(kind: str, partition: str, gres: str, file: Path) -> Iter
     """Whether nodes of the partition have what the worker asks for, by Slurm's word."""
     command = ["sinfo", "--noheader", "--format", "%G", *(["--partition", partition] if partition else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    offered = sorted({line.strip() for line in done.stdout.splitlines() if line.strip()})
+    offered = sorted({line.strip() for line in done.stdout.splitlines() if line.strip() not in ("", "(null)")})
     name = f"{kind} worker: gpu"
     if any(gres.split(":")[0] in one for one in offered):
         yield Finding(name, "ok", f"partition offers {', '.join(offered)}; try it with --on-nodes", needed=True)

@@ -97,7 +97,7 @@ def test_a_project_on_one_machine(machine: Machine, stores) -> None:
     (machine.folder / "steps.py").write_text(STEPS)
     code, output = machine.mmace("project", "init", "here", "--cores", "2", "--recipes", str(machine.folder))
     assert code == 0, output
-    submit = ["submit", "steps.py", "--project", "here", "--set", "jobs=3", "--set", "steps=4"]
+    submit = ["submit", "steps.py", "--project", "here", "--set", "jobs=3", "--set", "steps=25"]
     code, output = machine.mmace("submit", str(machine.folder / "nosuch.py"), "--project", "here")
     assert code == 2 and "no such recipe" in output
     both = [machine.start(*submit) for _ in range(2)]

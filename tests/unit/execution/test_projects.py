@@ -142,7 +142,7 @@ def test_command_line_mistakes(tmp_path: Path) -> None:
         (["project", "check", "nosuch"], "mmace project init nosuch"),
         (["submit", "workflows/feni.py"], "--project NAME"),
         (["worker", "--project", "nosuch"], "no project 'nosuch'"),
-        (["status", "--project", "x", "--data-dir", "y"], "leave one of them out"),
+        (["campaigns", "--project", "x", "--data-dir", "y"], "leave one of them out"),
     ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code != 0 and words in str(result.exception), (arguments, result.output, result.exception)
