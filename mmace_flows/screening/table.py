@@ -108,7 +108,7 @@ def plan(collection: Collection[dict[str, Any]], query: AnisotropyQuery) -> Plan
     systems = criteria.get("chemical_system", {}).get("$in")
     others = query.formula or query.level == "DFT"  # few rows: their own indexes find them sooner
     if systems is not None and len(systems) <= MERGED and order[0][0] == "values.k1" and not others:
-        return Plan(criteria, order, _index("chemical_system", "values.k1"))
+        return Plan(criteria, order, _index(collection, "chemical_system", "values.k1"))
     if criteria:
         # true of every row; but an index is only asked about its later fields when its first one is asked for
         criteria.setdefault(order[0][0], {"$ne": ""})
@@ -169,11 +169,10 @@ def find(collection: Collection[dict[str, Any]], query: AnisotropyQuery, fields:
     return found if asked.hint is None else found.hint(asked.hint)
 
 
-def _index(*fields: str) -> list[tuple[str, int]]:
-    """The index of the table that begins with these fields."""
-    from mmace_flows.execution.stores import INDEXES
-
-    return next(one for one in INDEXES["anisotropy"] if tuple(field for field, _ in one[: len(fields)]) == fields)
+def _index(collection: Collection[dict[str, Any]], *fields: str) -> list[tuple[str, int]] | None:
+    """The index that begins with these fields; None where nobody who may has made it yet."""
+    known = (list(map(tuple, one["key"])) for one in collection.index_information().values())
+    return next((key for key in known if tuple(field for field, _ in key[: len(fields)]) == fields), None)
 
 
 def _reach(document: dict[str, Any], path: str) -> Any:
