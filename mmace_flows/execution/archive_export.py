@@ -43,6 +43,8 @@ def export(
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}")
     require_campaign(stores, campaign)
+    if (elsewhere := stores.connection.settings.job_store) is not None:
+        raise UserError(f"job outputs are in the store of {elsewhere} (job_store), which an archive does not hold yet")
     if waiting := Spool.of(stores.connection).waiting():
         raise UserError(f"{len(waiting)} results still wait on disk; store them first with `mmace deliver`")
     contents = Contents(stores, campaign)

@@ -53,6 +53,8 @@ def _blobs(stores: Stores, before: datetime) -> Iterator[Garbage]:
     database = stores.connection.database
     old = {"uploadDate": {"$lt": before}}
     arrays = {one["_id"]: one for one in database["jobs_data.files"].find(old)}
+    if stores.connection.settings.job_store is not None:
+        arrays = {}  # the outputs that name them are in another store, which is not looked at
     models = {one["_id"]: one for one in database["models.files"].find(old)}
     if not arrays and not models:
         return
