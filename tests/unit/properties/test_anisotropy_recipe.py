@@ -13,7 +13,9 @@ from workflows import anisotropy as recipe
 def test_presets_build_one_run_per_crystal_and_their_analysis(preset):
     settings = recipe.PRESETS[preset]
     flow = recipe.build(settings, "study")
-    assert [job.name for job in flow.jobs][:1] == [f"soc: FePt train crystal FM FePt {recipe.candidates(settings)['FePt'].structure.hash()[:6]}"]
+    assert [job.name for job in flow.jobs][:1] == [
+        f"soc: FePt train crystal FM FePt {recipe.candidates(settings)['FePt'].structure.hash()[:6]}"
+    ]
     assert flow.jobs[-1].name == f"anisotropy: {', '.join(settings.crystals)}"
     assert recipe.estimate(settings).stages[0].jobs == len(settings.crystals) == len(flow.jobs) - 1
 
