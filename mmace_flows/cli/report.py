@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mmace_flows.cli.project_options import DataDir, ProjectName, open_settings
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command `report` to ``app``."""
@@ -21,18 +23,18 @@ def report_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html in the campaign's folder")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder for database, logs, reports.")] = None,
+    project: ProjectName = None,
+    data_dir: DataDir = None,
     figures: Annotated[Path | None, typer.Option(help="folder that also gets the Bain figure as bain.png")] = None,
 ) -> None:
     """Write a campaign's report: one HTML file that works offline. Also while the campaign is running."""
     from mmace_flows.execution.campaign import require_campaign, require_database
-    from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.report.build import build_report
 
-    settings = load_settings(data_dir=data_dir)
+    settings = open_settings(project, data_dir)
     require_database(settings, campaign)
-    os.environ["MMACE_DATA_DIR"] = str(settings.data_dir)  # stores find their server by it
+    os.environ.update(settings.environment())  # stores find their server by it
     stores = open_stores(settings)
     name = require_campaign(stores, campaign).campaign
     typer.echo(build_report(name, output or stores.campaign_folder(name) / "report.html", figures, stores))

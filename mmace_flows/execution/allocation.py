@@ -124,7 +124,7 @@ class Allocation:
 
     def _note_finished(self) -> None:
         for campaign in upkeep.note_finished(self.stores):
-            self.say(f"campaign {campaign} is complete; report: mmace report {campaign}")
+            self.say(f"campaign {campaign} is complete")
 
     def _stop(self) -> None:
         """End the workers and put their jobs back, with what was learnt about how long they take."""
