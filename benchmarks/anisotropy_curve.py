@@ -47,7 +47,7 @@ def synthetic(count: int, seed: int = 0) -> list[SpinOrbitDocument]:
     truth = Potential(anisotropy_potential(ELEMENTS, {"hidden": "8x0e", "seed": 1000 + seed}))
     vectors, made = directions("lebedev:26"), []
     while len(made) < count:
-        size = int(generator.integers(2, 5))
+        size = 2 + len(made) % 3
         symbols = generator.choice(ELEMENTS, size)
         cell = np.eye(3) + 0.25 * generator.normal(size=(3, 3))
         cell *= (VOLUME * size / abs(np.linalg.det(cell))) ** (1 / 3)

@@ -95,8 +95,10 @@ def train_command(
         num_threads=threads, device=device,
     )  # fmt: skip
     chosen = {**(settings.get("training") or {}), "seed": seed, **options}
-    training = anisotropy_training(chosen, unified=exchange is not None)
+    where = str(config_file or "options")
+    training = anisotropy_training(chosen, exchange is not None, f"{where}: training")
     own = {**(settings.get("model") or {})}
+    anisotropy_potential(["Fe"], own, f"{where}: model")  # refused before the data are read
 
     runs = _read(data, data_dir, console)
     if test:
@@ -114,7 +116,7 @@ def train_command(
     if exchange is not None:
         initial = [with_part(exchange, {"seed": seed + number, **own}) for number in range(members)]
     else:
-        potential = anisotropy_potential(elements_of_runs([*runs, *held]), {"seed": seed, **own})
+        potential = anisotropy_potential(elements_of_runs([*runs, *held]), {"seed": seed, **own}, f"{where}: model")
     models = _train(potential, training, fitted, validation, folder, initial, members, directions, overwrite, console)
     judged = {
         name: scores_of(models, part)
@@ -135,8 +137,8 @@ def train_command(
         return
     for name, one in judged.items():
         typer.echo(_line(name, one))
-    where = folder if members > 1 else folder / "model.safetensors"
-    typer.echo(f"model: {where}; ΔE_A of every run: {folder / SCORES}")
+    made = folder if members > 1 else folder / "model.safetensors"
+    typer.echo(f"model: {made}; ΔE_A of every run: {folder / SCORES}")
 
 
 def _read(sources: list[str], data_dir: Path | None, console: Any) -> list[SpinOrbitDocument]:

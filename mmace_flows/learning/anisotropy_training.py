@@ -50,19 +50,24 @@ class AnisotropyScores(Document):
     )
 
 
-def anisotropy_potential(elements: Sequence[str], settings: dict[str, Any] | None = None) -> PotentialConfig:
-    """Settings of a model of anisotropy alone. Raises UserError for settings that make no sense."""
+def anisotropy_potential(
+    elements: Sequence[str], settings: dict[str, Any] | None = None, where: str = "model"
+) -> PotentialConfig:
+    """Settings of a model of anisotropy alone. Raises UserError, beginning with ``where``, for what makes no sense."""
     from mmace import PotentialConfig
 
-    return PotentialConfig.from_dict({"elements": list(elements), **POTENTIAL, **(settings or {})}, "model")
+    return PotentialConfig.from_dict({"elements": list(elements), **POTENTIAL, **(settings or {})}, where)
 
 
-def anisotropy_training(settings: dict[str, Any] | None = None, unified: bool = False) -> TrainingConfig:
-    """Settings of the training; ``unified``: the anisotropy part of a model that stays as it is else."""
+def anisotropy_training(
+    settings: dict[str, Any] | None = None, unified: bool = False, where: str = "training"
+) -> TrainingConfig:
+    """Settings of the training; ``unified``: of the anisotropy part of a model that else stays as it is. Raises
+    UserError, beginning with ``where``, for what makes no sense."""
     from mmace.train import TrainingConfig
 
     chosen = {**TRAINING, **({"trainable": "anisotropy"} if unified else {}), **(settings or {})}
-    return TrainingConfig.from_dict(chosen, "training")
+    return TrainingConfig.from_dict(chosen, where)
 
 
 def with_part(exchange: Potential, settings: dict[str, Any] | None = None) -> Potential:

@@ -17,7 +17,7 @@ from mmace.errors import UserError
 EV_PER_CUBIC_ANGSTROM = 160_217.6634  # in MJ/m³
 USED = 0.8  # share of the distinct directions that coefficients may use up; the rest tells the error of the fit
 SCAN_POINTS = 4000  # directions on which the fitted surface is first searched for its ends
-ZOOMS, PATCH = 9, 0.05  # then in smaller and smaller patches around the best, from this size on, rad
+ZOOMS, PATCH = 6, 0.05  # then in smaller and smaller patches around the best, from this size on, rad
 LARGEST_DEGREE = 8
 UNIAXIAL_DEGREE = 4  # of sin⁴θ: higher harmonics are orthogonal to both terms of [30], and take no part in K1 and K2
 
@@ -56,7 +56,7 @@ class Surface:
             patch = np.concatenate([best[None], best + size * (steps[:, :1] * x + steps[:, 1:] * y)])
             patch /= np.linalg.norm(patch, axis=1, keepdims=True)
             best = patch[int(np.argmin(np.round(sign * self.anisotropy(patch), 15)))]
-            size *= 0.4
+            size *= 0.3
         return best, float(self.anisotropy(best[None])[0])
 
     def quadrupole_axis(self) -> np.ndarray:
