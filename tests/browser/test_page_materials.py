@@ -23,7 +23,8 @@ def numbers(page: Any, place: int) -> list[float]:
 
 
 def ready(page: Any) -> None:
-    page.wait_for_selector(".materials[aria-busy=false]")
+    """Wait until what the address asks for is shown."""
+    expect(page.locator(".materials")).to_have_attribute("data-shown", page.url.partition("?")[2])
 
 
 def test_table_sorts_by_its_headings(page: Any, address: str) -> None:

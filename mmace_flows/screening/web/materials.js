@@ -50,6 +50,7 @@ export async function materials(main, address) {
   const fields = filters({ question, facets, problems, onchange: go });
   const result = problem ? failure(problem, () => materials(main, address)) : found(question, page, points, go);
   replace(view, el("h1", { class: "hidden" }, "Materials"), fields, result);
+  view.dataset.shown = address;
   focusAgain(view);
 }
 
