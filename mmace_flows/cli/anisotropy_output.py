@@ -54,7 +54,7 @@ def value_lines(found: AnisotropyValues, atoms: int) -> list[str]:
 
 def vector(values: Sequence[float]) -> str:
     """(0.00 0.71 0.71)"""
-    return "(" + " ".join(f"{value + 0.0:.2f}" for value in values) + ")"
+    return "(" + " ".join(f"{round(value, 2) + 0.0:.2f}" for value in values) + ")"
 
 
 def mev(energy: float) -> str:
