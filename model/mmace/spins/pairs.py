@@ -70,10 +70,11 @@ class PairSums:
             used = np.flatnonzero(sum(np.abs(tensor).sum(axis=(0, 2, 3)) for _, tensor in paths))
             by_moments.setdefault(tuple(used), []).append((target, paths))
         groups = []
-        for used, members in by_moments.items():
+        for moments_used, members in by_moments.items():
             rows = [np.arange(self.targets[target], self.targets[target] + target.dim) for target, _ in members]
-            numbers = (torch.as_tensor(each, device=self.angular.device) for each in (np.concatenate(rows), used))
-            groups.append((*numbers, [each for _, paths in members for each in paths]))
+            row_numbers = torch.as_tensor(np.concatenate(rows), device=self.angular.device)
+            components = torch.as_tensor(moments_used, device=self.angular.device)
+            groups.append((row_numbers, components, [each for _, paths in members for each in paths]))
         return groups
 
     def _sums(self, number: int) -> tuple[Tensor, list[Tensor]]:
