@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mmace.errors import UserError
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 
-if TYPE_CHECKING:
-    from mmace_flows.labels.labelling import LabelStore
 
-
-def read_runs(store: LabelStore, keys: Sequence[str]) -> list[SpinOrbitDocument]:
-    """The documents in the order of ``keys``. Raises UserError if one is not in the store."""
+def read_runs(store: Any, keys: Sequence[str]) -> list[SpinOrbitDocument]:
+    """The documents of a maggma ``store`` in the order of ``keys``. Raises UserError if one is not in the store."""
     found = {
         one["spin_orbit_key"]: SpinOrbitDocument.from_store(one)
         for one in store.query({"spin_orbit_key": {"$in": list(keys)}})

@@ -95,7 +95,7 @@ class ScreeningMaker(Maker):
         ranked.name = f"rank: round {number}"
         following = self.advance(campaign, ranked.output, list(prospects))
         following.name = f"next: round {number}"
-        jobs = [*runs.values(), gathered, *members, *predictions, ranked, following]
+        jobs: list[Flow | Job] = [*runs.values(), gathered, *members, *predictions, ranked, following]
         rest = Flow(jobs, output=following.output, name=f"round {number}")
         return Response(replace=Flow([rest, hand_on(rest, f"next: result from round {number} on")]))
 

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_tools import mmace
 
 pytest.importorskip("gpaw")
 pytestmark = pytest.mark.engine
 
 RECIPE = Path(__file__).parents[2] / "workflows" / "anisotropy.py"
-
-
-def mmace(data_dir: Path, *arguments: str) -> str:
-    environment = {**os.environ, "MMACE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "mmace_flows.cli.app", *arguments],
-        env=environment, cwd=data_dir, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def test_iron_platinum_from_the_queue_to_its_constants(tmp_path):
