@@ -46,6 +46,7 @@ SPEC_KEYS = {
     "_queueadapter",
 }
 ADAPTER_KEYS = {"ntasks", "mem", "walltime", "gres"}  # of `policy.spec`; others hold lines of shell scripts
+PLAIN_DECODE, PLAIN_LOAD = MontyDecoder.process_decoded, fw_serializers._recursive_load  # as without `install`
 _installed = False
 
 
@@ -59,7 +60,7 @@ def install() -> None:
     if _installed:
         return
     _installed = True
-    decode, load = MontyDecoder.process_decoded, fw_serializers._recursive_load
+    decode, load = PLAIN_DECODE, PLAIN_LOAD
 
     def process_decoded(self: MontyDecoder, document: Any) -> Any:
         if not isinstance(document, dict) or "@module" not in document:

@@ -12,15 +12,13 @@ import numpy as np
 from mmace.errors import UserError
 from mmace_flows.labels.spin_orbit_runs import read_runs
 from mmace_flows.learning.anisotropy_data import usable
-from mmace_flows.properties.anisotropy_prediction import (
-    PredictionSettings,
-    committee_hash,
-    predict_anisotropy,
-)
+from mmace_flows.properties.anisotropy_prediction import PredictionSettings, committee_hash
+from mmace_flows.properties.anisotropy_prediction_maker import find_or_predict
 from mmace_flows.properties.anisotropy_values import values_from_document
 from mmace_flows.schemas.anisotropy_entry import prediction_key
 from mmace_flows.schemas.screening import Prospect, Ranked, ScreeningState
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
+from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.screening import scores
 from mmace_flows.screening.builder import build_anisotropy
 from mmace_flows.screening.prospects import read_prospects
@@ -43,15 +41,12 @@ def ready_keys(stores: Stores, runs: dict[str, str]) -> list[str]:
 def predict_prospects(
     stores: Stores, campaign: str, ids: Sequence[str], models: Sequence[str], settings: PredictionSettings
 ) -> dict[str, str]:
-    """Prediction key of each prospect (id → key) whose elements the models know; new predictions go to the store."""
+    """Prediction key of each prospect (id → key) that the models can judge; new predictions go to the store."""
     from mmace import from_bytes
 
     committee = [from_bytes(stores.load_model(key), f"model {key}")[0].eval() for key in models]
-    name, known = committee_hash(committee), set(committee[0].config.elements)
+    known = set(committee[0].config.elements)
     prospects = [one for one in read_prospects(stores, ids) if set(one.candidate.structure.symbols) <= known]
-    keys = {one.prospect_id: prediction_key(one.candidate.structure, name, settings.model_dump()) for one in prospects}
-    there = set(stores.predictions.distinct("prediction_key", {"prediction_key": {"$in": list(keys.values())}}))
-    new = [one for one in prospects if keys[one.prospect_id] not in there]
     last = [time.monotonic()]
 
     def progress(done: int, total: int) -> None:
@@ -59,10 +54,15 @@ def predict_prospects(
             last[0] = time.monotonic()
             stores.event(campaign, "predict", f"{done} of {total} orderings")
 
-    made = predict_anisotropy(committee, [one.candidate.structure for one in new], settings, campaign, progress)
-    if made:
-        stores.predictions.update([one.model_dump(mode="json") for one in made], key="prediction_key")
-    return keys
+    def on_problem(structure: MagneticStructure, reason: Exception) -> None:
+        stores.event(campaign, "predict", f"{''.join(structure.symbols)}: left out, {reason}")
+
+    structures = [one.candidate.structure for one in prospects]
+    found, _ = find_or_predict(stores, committee, structures, settings, campaign, progress, on_problem)
+    made = {one.prediction_key for one in found}
+    name = committee_hash(committee)
+    keys = {one.prospect_id: prediction_key(one.candidate.structure, name, settings.model_dump()) for one in prospects}
+    return {prospect: key for prospect, key in keys.items() if key in made}
 
 
 def build_state(
