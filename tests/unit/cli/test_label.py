@@ -156,8 +156,10 @@ def test_what_is_wrong_is_said_before_anything_is_computed(place, capsys, argume
 
 def test_a_structure_that_the_engine_cannot_treat_is_named_before_anything_is_computed(place, capsys, monkeypatch):
     from mmace_flows.labels.gpaw_engine import GPAWEngine
+    from mmace_flows.labels.gpaw_settings import GPAWSettings
 
-    monkeypatch.setattr(AnalyticEngine, "check", lambda self, structure: GPAWEngine.check(self, structure))
+    pbe = GPAWEngine(GPAWSettings.small())
+    monkeypatch.setattr(AnalyticEngine, "check", lambda self, structure: pbe.check(structure))
     assert run(["label", "in.extxyz", "-o", "out.extxyz"]) == 2
     said = capsys.readouterr().err
     assert "in.extxyz: configuration 0: magmoms are not along one axis" in said and not place.engine.computed
