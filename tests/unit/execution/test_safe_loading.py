@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from fireworks import Firework
-from fireworks.utilities import fw_serializers
 from jobflow import Flow, job
 from jobflow.managers.fireworks import flow_to_workflow
 from monty.json import MontyDecoder
@@ -23,10 +22,6 @@ from mmace_flows.schemas.needs import Needs
 @pytest.fixture(autouse=True)
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(trust, "PACKAGES", list(trust.PACKAGES))
-    # put back afterwards: other tests load what no document may
-    monkeypatch.setattr(MontyDecoder, "process_decoded", safe_loading.PLAIN_DECODE)
-    monkeypatch.setattr(fw_serializers, "_recursive_load", safe_loading.PLAIN_LOAD)
-    monkeypatch.setattr(safe_loading, "_installed", False)
     safe_loading.install()
     yield
 

@@ -10,18 +10,10 @@ from monty.json import MontyDecoder
 
 from mmace_flows.execution import stores
 from mmace_flows.execution.doctor import examine
-from mmace_flows.execution.safe_loading import PLAIN_DECODE
 from mmace_flows.execution.settings import Settings
 from mmace_flows.execution.stores import ProjectGridFSStore, ProjectStore, Stores
 
 
-@pytest.fixture
-def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that reads its own files; the guard refuses stores, which no document of the queue may name."""
-    monkeypatch.setattr(MontyDecoder, "process_decoded", PLAIN_DECODE)
-
-
-@pytest.mark.usefixtures("unguarded")
 def test_serialised_stores_hold_no_server() -> None:
     store = JobStore(ProjectStore("jobs", key="uuid"), additional_stores={"data": ProjectGridFSStore("jobs_data")})
     text = json.dumps(store.as_dict(), default=str)
@@ -30,7 +22,6 @@ def test_serialised_stores_hold_no_server() -> None:
     assert isinstance(again.docs_store, ProjectStore) and again.docs_store.collection_name == "jobs"
 
 
-@pytest.mark.usefixtures("unguarded")
 def test_jobflow_configuration_file_is_readable() -> None:
     from monty.serialization import loadfn
 
