@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,8 @@ def vasp_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for symbol in POTCARS.values():
         potcar(folder / "pseudo", symbol)
     with pytest.MonkeyPatch.context() as patch:
+        # atomate2 reads its settings once, when it is imported: what it has by then is found on PATH
+        patch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("ATOMATE2_VASP_CMD", str(folder / "bin" / "vasp_std"))
         patch.setenv("ATOMATE2_VASP_NCL_CMD", str(folder / "bin" / "vasp_ncl"))
         patch.setitem(inputs.SETTINGS, "PMG_VASP_PSP_DIR", str(folder / "pseudo"))
