@@ -9,7 +9,7 @@ from mmace.errors import UserError
 from mmace_flows.learning.anisotropy_data import crystal_groups
 from mmace_flows.properties.anisotropy_prediction import parent_hash
 from mmace_flows.schemas.screening import Prospect, prospect_id
-from mmace_flows.schemas.structure import Candidate
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.screening.rule import ScreeningRule, split_crystals
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ def crystals_of(candidates: Sequence[Candidate]) -> list[str]:
     Candidates made from one structure are one crystal; of the others `crystal_groups` decides.
     """
     origins = [one.parent or parent_hash(one.structure) for one in candidates]
-    first = {origin: one.structure for origin, one in reversed(list(zip(origins, candidates, strict=True)))}
-    names = list(first)
-    groups = crystal_groups([first[name] for name in names])
-    named = {name: names[groups.index(group)] for name, group in zip(names, groups, strict=True)}
+    first: dict[str, MagneticStructure] = {}
+    for origin, one in zip(origins, candidates, strict=True):
+        first.setdefault(origin, one.structure)
+    names: dict[int, str] = {}  # of a group: the origin that came first
+    groups = crystal_groups(list(first.values()))
+    named = {origin: names.setdefault(group, origin) for origin, group in zip(first, groups, strict=True)}
     return [named[origin] for origin in origins]
 
 
