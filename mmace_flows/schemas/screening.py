@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -55,7 +55,7 @@ class ScreeningState(Document):
     ranking: list[Ranked] = Field(description="the first rows, and all that DFT has computed, best first")
     top: list[str] = Field(description="prospect ids of the first N")
     models: list[str] = Field(description="hashes of the committee")
-    spin_orbit_keys: list[str] = Field(description="DFT runs so far, failed ones too, each once")
+    runs: dict[str, str] = Field(description="DFT runs so far, failed ones too: prospect id → spin_orbit_key")
     training_keys: list[str] = Field(description="those that models were trained on")
     failed: dict[str, str] = Field(default={}, description="prospect id → why DFT gave nothing")
     held_out: dict[str, float | None] = Field(
@@ -67,8 +67,12 @@ class ScreeningState(Document):
     decision: Literal["continue", "stop"]
     reason: str
     chosen: list[str] = Field(default=[], description="prospect ids that DFT computes next")
-    details: dict[str, Any] = Field(default={})
     created: str = Field(description="ISO 8601 time, UTC")
+
+    @property
+    def spin_orbit_keys(self) -> list[str]:
+        """Keys of the DFT runs so far, each once."""
+        return list(dict.fromkeys(self.runs.values()))
 
 
 def prospect_id(campaign: str, structure_hash: str) -> str:

@@ -20,7 +20,6 @@ from typing import Any
 
 from jobflow import Flow, Job, Maker, Response, job
 
-from mmace.errors import UserError
 from mmace_flows.execution.hand_on import hand_on
 from mmace_flows.labels.spin_orbit_maker import SpinOrbitMaker
 from mmace_flows.learning.anisotropy_train_maker import AnisotropyTrainMaker
@@ -104,7 +103,7 @@ class ScreeningMaker(Maker):
         """All runs so far, by prospect, and the keys of those that models may be trained on."""
         from mmace_flows.execution.stores import open_stores
 
-        runs = {**(previous["details"]["runs"] if previous else {})}
+        runs = dict(previous["runs"]) if previous else {}
         runs |= {key: output["spin_orbit_key"] for key, output in outputs.items()}
         return {"runs": runs, "training_keys": ready_keys(open_stores(), runs)}
 
@@ -143,6 +142,4 @@ class ScreeningMaker(Maker):
         known = ScreeningState.model_validate(state)
         if known.decision == "stop":
             return Response(output=state)
-        if not known.chosen:
-            raise UserError(f"screening {campaign}: round {known.round} goes on, but nothing is left to compute")
         return self._round(campaign, prospects, known.chosen, state)

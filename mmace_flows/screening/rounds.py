@@ -106,7 +106,7 @@ def build_state(
         ranking=[row for place, row in enumerate(ranking) if place < ROWS or row.computed is not None],
         top=top,
         models=list(models),
-        spin_orbit_keys=list(documents),
+        runs=gathered["runs"],
         training_keys=list(gathered["training_keys"]),
         failed=failed,
         held_out=judged,
@@ -116,7 +116,6 @@ def build_state(
         decision=decision,
         reason=reason,
         chosen=chosen,
-        details={"runs": gathered["runs"]},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -156,8 +156,7 @@ def test_held_out_crystals_report_and_predictions(stores: ScreeningStores, tmp_p
     held = [row for row in last.ranking if row.held_out]
     assert len(held) == 1
     assert last.held_out["count"] == 1
-    runs = last.details["runs"]
-    assert not {runs[row.prospect_id] for row in held} & set(last.training_keys), "never trained on"
+    assert not {last.runs[row.prospect_id] for row in held} & set(last.training_keys), "never trained on"
     assert set(states[0].training_keys) <= set(last.training_keys)
     assert set(states[0].spin_orbit_keys) < set(last.spin_orbit_keys)
 
