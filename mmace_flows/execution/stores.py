@@ -66,6 +66,8 @@ INDEXES: dict[str, list[list[tuple[str, int]]]] = {
     "spin_orbit": [[("spin_orbit_key", 1)], [("parent", 1)], [("campaign", 1)], [("last_updated", 1)]],
     "predictions": [[("prediction_key", 1)], [("parent", 1)], [("campaign", 1)], [("model", 1)], [("last_updated", 1)]],
     "anisotropy": _anisotropy_indexes(),
+    "prospects": [[("prospect_id", 1)], [("campaign", 1), ("number", 1)]],
+    "screening_states": [[("screening_id", 1)], [("campaign", 1), ("round", 1)]],
     "loop_states": [[("loop_id", 1)], [("campaign", 1), ("iteration", 1)]],
     "campaigns": [[("campaign", 1)], [("created", 1)]],
     "events": [[("event_id", 1)], [("campaign", 1), ("_id", 1)]],
@@ -84,47 +86,47 @@ class Stores:
     @cached_property
     def labels(self) -> MongoStore:
         """LabelDocuments, key ``label_key``."""
-        return self._store("labels", "label_key")
+        return self.named("labels")
 
     @cached_property
     def spin_orbit(self) -> MongoStore:
         """SpinOrbitDocuments, key ``spin_orbit_key``."""
-        return self._store("spin_orbit", "spin_orbit_key")
+        return self.named("spin_orbit")
 
     @cached_property
     def predictions(self) -> MongoStore:
         """AnisotropyPredictions, key ``prediction_key``."""
-        return self._store("predictions", "prediction_key")
+        return self.named("predictions")
 
     @cached_property
     def anisotropy(self) -> MongoStore:
         """AnisotropyEntries, the table that is asked, key ``entry_id``; made by a Builder from the two before."""
-        return self._store("anisotropy", "entry_id")
+        return self.named("anisotropy")
 
     @cached_property
     def prospects(self) -> MongoStore:
         """Prospects of screening campaigns, key ``prospect_id``."""
-        return self._store("prospects", "prospect_id")
+        return self.named("prospects")
 
     @cached_property
     def screening_states(self) -> MongoStore:
         """ScreeningStates, key ``screening_id`` = campaign/round."""
-        return self._store("screening_states", "screening_id")
+        return self.named("screening_states")
 
     @cached_property
     def loop_states(self) -> MongoStore:
         """LoopStates, key ``loop_id`` = campaign/iteration."""
-        return self._store("loop_states", "loop_id")
+        return self.named("loop_states")
 
     @cached_property
     def campaigns(self) -> MongoStore:
         """Campaigns, key ``campaign``."""
-        return self._store("campaigns", "campaign")
+        return self.named("campaigns")
 
     @cached_property
     def events(self) -> MongoStore:
         """Lines for the live display and the log, key ``event_id``."""
-        return self._store("events", "event_id")
+        return self.named("events")
 
     @cached_property
     def jobs(self) -> JobStore:
@@ -146,8 +148,13 @@ class Stores:
         return store
 
     def named(self, collection: str) -> MongoStore:
-        """The store of a collection of `INDEXES`. Raises KeyError."""
-        return self._store(collection, INDEXES[collection][0][0][0])
+        """The store of a collection of `INDEXES`, in which all documents of campaigns are: what is exported, delivered
+        and asked before anything is deleted. Raises KeyError."""
+        store = ProjectStore(collection, key=INDEXES[collection][0][0][0])
+        # this connection, which an option like --data-dir may have named, and not the one of the environment
+        database = self.connection.database
+        store.database, store._coll = database.name, database[collection]  # type: ignore[assignment]
+        return store
 
     def now(self) -> datetime:
         """Time by the server's clock, UTC: machines of one campaign may disagree about theirs."""
@@ -258,13 +265,6 @@ class Stores:
     @cached_property
     def _models(self) -> gridfs.GridFS:
         return gridfs.GridFS(self.connection.database, "models")
-
-    def _store(self, collection: str, key: str) -> MongoStore:
-        store = ProjectStore(collection, key=key)
-        # this connection, which an option like --data-dir may have named, and not the one of the environment
-        database = self.connection.database
-        store.database, store._coll = database.name, database[collection]  # type: ignore[assignment]
-        return store
 
 
 _stores: dict[tuple[int, int], Stores] = {}

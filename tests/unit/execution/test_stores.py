@@ -1,8 +1,10 @@
 """Stores without a server: what they would write about themselves."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 from jobflow import JobStore
@@ -45,7 +47,21 @@ def test_every_unique_index_comes_first() -> None:
     assert {name: indexes[0][0][0] for name, indexes in stores.INDEXES.items()} == {
         "labels": "label_key", "spin_orbit": "spin_orbit_key", "loop_states": "loop_id", "campaigns": "campaign",
         "events": "event_id", "jobs": "uuid", "predictions": "prediction_key", "anisotropy": "entry_id",
+        "prospects": "prospect_id", "screening_states": "screening_id",
     }  # fmt: skip
+
+
+def _is_a_collection(member: object) -> bool:
+    return isinstance(member, cached_property) and member.func.__annotations__["return"] == "MongoStore"
+
+
+def test_every_store_is_among_those_that_are_delivered_exported_and_kept_by_gc() -> None:
+    found = Stores(SimpleNamespace(database=MagicMock()))  # type: ignore[arg-type]
+    names = [name for name, one in vars(Stores).items() if _is_a_collection(one)]
+    assert {"labels", "prospects", "screening_states"} <= set(names) <= set(stores.INDEXES)
+    for name in names:
+        store = getattr(found, name)
+        assert store.collection_name == name and store.key == found.named(name).key
 
 
 def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
