@@ -18,9 +18,9 @@ from pathlib import Path
 from mmace.errors import UserError
 from mmace_flows.execution.processes import process_start
 from mmace_flows.execution.settings import Settings, load_settings
+from mmace_flows.labels.engine_process import end, environment, guarded
 from mmace_flows.labels.espresso_output import read_version
 
-GRACE = 10.0  # seconds that pw.x has to end before it is killed
 INSTALL = "apt-get install quantum-espresso, or set MMACE_ESPRESSO_COMMAND to your own, such as 'mpirun -n 2 pw.x'"
 DISK_FULL = "no space left on the disk for pw.x; free some and run the same command again"
 
@@ -73,35 +73,22 @@ def _version_of(command: tuple[str, ...]) -> str:
     return version
 
 
-def environment() -> dict[str, str]:
-    """Variables for pw.x, unless they are set: one thread per process, and an Open MPI that shares a machine.
-
-    Without the second, several workers would bind their processes to the same cores and wait there at full load.
-    """
-    shared = {"OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    variables = {"OMP_NUM_THREADS": "1", **shared, **os.environ}
-    if os.geteuid() == 0:  # containers have no other user, and Open MPI would refuse
-        variables |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return variables
-
-
 def run_program(command: tuple[str, ...], input_name: str, folder: Path, output: Path) -> tuple[int, str]:
     """Run pw.x in ``folder``; its text goes to ``output``. Returns the exit status and what it said as errors.
 
     If this process is interrupted, pw.x ends first; if it is killed, the kernel ends pw.x. Raises UserError if pw.x
     was killed by somebody else: that says nothing about the structure, so it must not become a label.
     """
-    guard = shutil.which("setpriv")
-    words = [guard, "--pdeathsig", "TERM", *command] if guard else list(command)
+    words = [*guarded(command), "-in", input_name]
     errors = folder / "errors.txt"
     with open(output, "wb") as out, open(errors, "wb") as err:
         process = subprocess.Popen(
-            [*words, "-in", input_name], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            words, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
         )
         try:
             status = process.wait()
         except BaseException:
-            _end(process)
+            end(process)
             raise
     said = errors.read_text(errors="replace")
     killed = -status if status < 0 else status - 128 if status > 128 else 0  # mpirun gives 128 + signal
@@ -110,15 +97,6 @@ def run_program(command: tuple[str, ...], input_name: str, folder: Path, output:
         why = "out of memory?" if killed == signal.SIGKILL else "from outside"
         raise UserError(f"pw.x was ended by {name} ({why}); nothing is kept of it: run the same command again")
     return status, said
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,11 +15,11 @@ import numpy as np
 
 from mmace.errors import UserError
 from mmace_flows.labels.engine import EngineResult
+from mmace_flows.labels.engine_process import end, environment, guarded
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
 
 ARRAYS = ("forces", "stress", "magmoms", "magnetic_forces")
-GRACE = 10.0  # seconds that mpiexec has to end before it is killed
 
 
 def gpaw_processes() -> int:
@@ -28,8 +27,6 @@ def gpaw_processes() -> int:
     from mmace_flows.execution.settings import load_settings
 
     settings = load_settings()
-    if getattr(settings, "gpaw_processes", 1) == 1:
-        return 1
     if settings.gpaw_processes > 1:
         where = settings.source("gpaw_processes") or "gpaw_processes"
         if not built_with_mpi():
@@ -114,21 +111,13 @@ def fill_from(result: EngineResult, values: dict[str, Any]) -> None:
 
 def _run(words: list[str]) -> tuple[int, str]:
     """Exit status and error output; the processes end with this one."""
-    guard = shutil.which("setpriv")
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     process = subprocess.Popen(
-        [guard, "--pdeathsig", "TERM", *words] if guard else words,
-        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        errors="replace",
+        guarded(words), env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, errors="replace",
     )  # fmt: skip
     try:
         _, said = process.communicate()
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(timeout=GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         raise
     return process.returncode, said

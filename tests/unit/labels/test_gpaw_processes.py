@@ -80,3 +80,11 @@ def test_processes_that_end_without_a_result_are_the_machines_fault(two_processe
     stand_in(monkeypatch, tmp_path, None)
     with pytest.raises(UserError, match="GPAW in 2 processes: something is wrong with this machine"):
         GPAWEngine(SETTINGS).run(STRUCTURE, tmp_path)
+
+
+def test_mpi_is_told_to_share_the_machine(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OMPI_MCA_hwloc_base_binding_policy"):
+        monkeypatch.delenv(name, raising=False)
+    told = "import os, sys; sys.exit(' '.join(os.environ.get(name, 'unset') for name in sys.argv[1:]))"
+    names = ["OMP_NUM_THREADS", "OMPI_MCA_hwloc_base_binding_policy", "OMPI_MCA_mpi_yield_when_idle"]
+    assert gpaw_processes._run([sys.executable, "-c", told, *names]) == (1, "1 none 1\n")
