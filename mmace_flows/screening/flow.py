@@ -85,8 +85,9 @@ class ScreeningMaker(Maker):
         pieces = [list(prospects[start : start + self.chunk]) for start in range(0, len(prospects), self.chunk)]
         predictions = []
         for place, piece in enumerate(pieces):
-            made: Job = self.predict(campaign, piece, models)
-            made.name = f"predict: round {number}, {place + 1} of {len(pieces)}"
+            part = f"round {number}, {place + 1} of {len(pieces)}"
+            made: Job = self.predict(campaign, piece, models, part)
+            made.name = f"predict: {part}"
             predictions.append(made)
         ranked = self.rank(
             campaign, number, gathered.output, models, [made.output for made in predictions], list(prospects), previous
@@ -108,12 +109,12 @@ class ScreeningMaker(Maker):
         return {"runs": runs, "training_keys": ready_keys(open_stores(), runs)}
 
     @job
-    def predict(self, campaign: str, prospects: list[str], models: list[str]) -> dict[str, Any]:
+    def predict(self, campaign: str, prospects: list[str], models: list[str], part: str) -> dict[str, Any]:
         """Predictions of one chunk, kept in the store; those that are there are not made again."""
         from mmace_flows.execution.stores import open_stores
 
         started = time.perf_counter()
-        made = predict_prospects(open_stores(), campaign, prospects, models, self.prediction)
+        made = predict_prospects(open_stores(), campaign, prospects, models, self.prediction, part)
         return {"keys": made, "seconds": time.perf_counter() - started}
 
     @job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,11 @@ import numpy as np
 from mmace.errors import UserError
 from mmace_flows.labels.spin_orbit_runs import read_runs
 from mmace_flows.learning.anisotropy_data import usable
-from mmace_flows.properties.anisotropy_prediction import PredictionSettings, committee_hash
-from mmace_flows.properties.anisotropy_prediction_maker import find_or_predict
+from mmace_flows.properties.anisotropy_prediction import PredictionSettings
+from mmace_flows.properties.anisotropy_prediction_maker import predict_chunk
 from mmace_flows.properties.anisotropy_values import values_from_document
-from mmace_flows.schemas.anisotropy_entry import prediction_key
 from mmace_flows.schemas.screening import Prospect, Ranked, ScreeningState
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.screening import scores
 from mmace_flows.screening.builder import build_anisotropy
 from mmace_flows.screening.prospects import read_prospects
@@ -39,30 +36,20 @@ def ready_keys(stores: Stores, runs: dict[str, str]) -> list[str]:
 
 
 def predict_prospects(
-    stores: Stores, campaign: str, ids: Sequence[str], models: Sequence[str], settings: PredictionSettings
+    stores: Stores,
+    campaign: str,
+    ids: Sequence[str],
+    models: Sequence[str],
+    settings: PredictionSettings,
+    part: str = "",
 ) -> dict[str, str]:
-    """Prediction key of each prospect (id → key) that the models can judge; new predictions go to the store."""
-    from mmace import from_bytes
+    """Prediction key of each prospect (id → key) that the models can judge; new predictions go to the store.
 
-    committee = [from_bytes(stores.load_model(key), f"model {key}")[0].eval() for key in models]
-    known = set(committee[0].config.elements)
-    prospects = [one for one in read_prospects(stores, ids) if set(one.candidate.structure.symbols) <= known]
-    last = [time.monotonic()]
-
-    def progress(done: int, total: int) -> None:
-        if time.monotonic() - last[0] > 10.0 or done == total:
-            last[0] = time.monotonic()
-            stores.event(campaign, "predict", f"{done} of {total} orderings")
-
-    def on_problem(structure: MagneticStructure, reason: Exception) -> None:
-        stores.event(campaign, "predict", f"{''.join(structure.symbols)}: left out, {reason}")
-
-    structures = [one.candidate.structure for one in prospects]
-    found, _ = find_or_predict(stores, committee, structures, settings, campaign, progress, on_problem)
-    made = {one.prediction_key for one in found}
-    name = committee_hash(committee)
-    keys = {one.prospect_id: prediction_key(one.candidate.structure, name, settings.model_dump()) for one in prospects}
-    return {prospect: key for prospect, key in keys.items() if key in made}
+    ``part``: as of `predict_chunk`.
+    """
+    structures = [one.candidate.structure for one in read_prospects(stores, ids)]
+    found = predict_chunk(stores, campaign, structures, models, settings, part=part)
+    return {prospect: key for prospect, key in zip(ids, found.keys, strict=True) if key is not None}
 
 
 def build_state(

@@ -148,6 +148,7 @@ def test_rounds_until_everything_is_known(stores: ScreeningStores, tmp_path: Pat
     rows = list(stores.anisotropy.query({}))
     assert len(rows) == 4
     assert {row["level"] for row in rows} == {"DFT"}
+    assert any("1 cannot be predicted" in line and "does not know the element Mn" in line for line in stores.events)
 
 
 def test_held_out_crystals_report_and_predictions(stores: ScreeningStores, tmp_path: Path) -> None:
