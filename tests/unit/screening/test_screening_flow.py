@@ -13,6 +13,7 @@ from anisotropy_samples import run as formula_run
 from anisotropy_samples import structure
 from jobflow import Flow, Job, JobStore, Maker, job, run_locally
 from maggma.stores import MemoryStore
+from memory_stores import MemoryStores, memory_store
 from monty.json import jsanitize
 
 from mmace_flows.learning.anisotropy_train_maker import AnisotropyTrainMaker
@@ -35,40 +36,15 @@ SHARE = {"Fe": 0.002, "Co": 0.001, "Ni": -0.001, "Pt": 0.004, "Mn": -0.002}  # e
 FAILS = "MnPt"
 
 
-def memory(key: str) -> MemoryStore:
-    store = MemoryStore(key=key)
-    store.connect()
-    return store
-
-
 @dataclass
-class ScreeningStores:
-    """The part of the project's stores that screening uses."""
+class ScreeningStores(MemoryStores):
+    """What screening uses beside."""
 
-    folder: Path
-    spin_orbit: MemoryStore = field(default_factory=lambda: memory("spin_orbit_key"))
-    predictions: MemoryStore = field(default_factory=lambda: memory("prediction_key"))
-    anisotropy: MemoryStore = field(default_factory=lambda: memory("entry_id"))
-    labels: MemoryStore = field(default_factory=lambda: memory("label_key"))
-    prospects: MemoryStore = field(default_factory=lambda: memory("prospect_id"))
-    screening_states: MemoryStore = field(default_factory=lambda: memory("screening_id"))
-    models: dict[str, bytes] = field(default_factory=dict)
-    events: list[str] = field(default_factory=list)
-
-    def save_model(self, data: bytes, metadata: dict[str, Any]) -> str:
-        self.models[metadata["model_hash"]] = data
-        return metadata["model_hash"]
-
-    def load_model(self, key: str) -> bytes:
-        return self.models[key]
-
-    def event(self, campaign: str, stage: str, message: str, **data: Any) -> None:
-        self.events.append(f"{stage}: {message}")
-
-    def scratch(self, campaign: str, key: str) -> Path:
-        folder = self.folder / campaign / key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    spin_orbit: MemoryStore = field(default_factory=lambda: memory_store("spin_orbit_key"))
+    predictions: MemoryStore = field(default_factory=lambda: memory_store("prediction_key"))
+    anisotropy: MemoryStore = field(default_factory=lambda: memory_store("entry_id"))
+    prospects: MemoryStore = field(default_factory=lambda: memory_store("prospect_id"))
+    screening_states: MemoryStore = field(default_factory=lambda: memory_store("screening_id"))
 
 
 STORES: list[ScreeningStores] = []  # the ones of the running test
@@ -148,7 +124,8 @@ def test_rounds_until_everything_is_known(stores: ScreeningStores, tmp_path: Pat
     rows = list(stores.anisotropy.query({}))
     assert len(rows) == 4
     assert {row["level"] for row in rows} == {"DFT"}
-    assert any("1 cannot be predicted" in line and "does not know the element Mn" in line for line in stores.events)
+    told = [message for _, stage, message in stores.events if stage == "predict"]
+    assert any("1 cannot be predicted" in line and "does not know the element Mn" in line for line in told)
 
 
 def test_held_out_crystals_report_and_predictions(stores: ScreeningStores, tmp_path: Path) -> None:
