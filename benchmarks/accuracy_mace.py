@@ -22,9 +22,9 @@ os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # e3nn 0.4.4, which mace-t
 import ase.io
 import numpy as np
 import torch
-from e3nn import o3
-from mace import data, modules, tools
+from mace import data, tools
 from mace.tools import torch_geometric
+from mace_model import scale_shift_mace
 
 del os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"]
 
@@ -68,26 +68,7 @@ class Structures:
 def build(request: dict[str, Any], average: float) -> torch.nn.Module:
     """Plain MACE with the sizes of the other side."""
     torch.manual_seed(request["seed"])
-    return modules.ScaleShiftMACE(
-        r_max=request["r_max"],
-        num_bessel=10,
-        num_polynomial_cutoff=5,
-        max_ell=3,
-        interaction_cls=modules.interaction_classes["RealAgnosticDensityResidualInteractionBlock"],
-        interaction_cls_first=modules.interaction_classes["RealAgnosticDensityInteractionBlock"],
-        num_interactions=request["num_layers"],
-        num_elements=len(request["numbers"]),
-        hidden_irreps=o3.Irreps(request["hidden"]),
-        MLP_irreps=o3.Irreps("16x0e"),
-        gate=torch.nn.functional.silu,
-        atomic_energies=np.array(request["atomic_energies"]),
-        avg_num_neighbors=average,
-        atomic_numbers=request["numbers"],
-        correlation=3,
-        radial_MLP=[64, 64, 64],
-        atomic_inter_scale=request["scale"],
-        atomic_inter_shift=0.0,
-    )
+    return scale_shift_mace(request, request["numbers"], request["atomic_energies"], average, request["scale"])
 
 
 def loss_of(model: Any, inputs: dict[str, Any], labels: list[dict[str, Any]], weights: dict[str, float], train: bool):

@@ -72,33 +72,14 @@ def mmace_call(case: dict[str, Any], device: str) -> Callable[[], None]:
 
 def mace_call(case: dict[str, Any], device: str) -> Callable[[], None]:
     """Plain mace-torch at equal sizes: energy, forces, stress."""
-    from e3nn import o3
-    from mace import data, modules, tools
+    from mace import data, tools
     from mace.tools import torch_geometric
+    from mace_model import scale_shift_mace
 
     size = SIZES[case["config"]]
     dtype = DTYPES[case["dtype"]]
     torch.set_default_dtype(dtype)
-    model = modules.ScaleShiftMACE(
-        r_max=size["r_max"],
-        num_bessel=10,
-        num_polynomial_cutoff=5,
-        max_ell=3,
-        interaction_cls=modules.interaction_classes["RealAgnosticDensityResidualInteractionBlock"],
-        interaction_cls_first=modules.interaction_classes["RealAgnosticDensityInteractionBlock"],
-        num_interactions=size["num_layers"],
-        num_elements=1,
-        hidden_irreps=o3.Irreps(size["hidden"]),
-        MLP_irreps=o3.Irreps("16x0e"),
-        gate=torch.nn.functional.silu,
-        atomic_energies=np.array([0.0]),
-        avg_num_neighbors=60.0,
-        atomic_numbers=[26],
-        correlation=3,
-        radial_MLP=[64, 64, 64],
-        atomic_inter_scale=1.0,
-        atomic_inter_shift=0.0,
-    ).to(device)
+    model = scale_shift_mace(size, [26], [0.0], 60.0, 1.0).to(device)
     table = tools.AtomicNumberTable([26])
     items = []
     for atoms in structures(case["task"], case["n_atoms"]):
