@@ -35,6 +35,20 @@ def portable(collection: str, document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def note_references(value: Any, names: set[str], blobs: set[str]) -> None:
+    """Add everything in a document that may refer to another, or to a model, and the arrays that it refers to."""
+    if isinstance(value, dict):
+        if isinstance(value.get("blob_uuid"), str):
+            blobs.add(value["blob_uuid"])
+        for one in value.values():
+            note_references(one, names, blobs)
+    elif isinstance(value, list):
+        for one in value:
+            note_references(one, names, blobs)
+    elif isinstance(value, str) and KEY.fullmatch(value):
+        names.add(value)
+
+
 class Contents:
     """Everything that a campaign consists of and refers to, found by keys before anything is read in full."""
 
@@ -71,20 +85,7 @@ class Contents:
                 continue
             found[key] = document["_id"]
             if collection != "events":
-                self._read(document)
-
-    def _read(self, value: Any) -> None:
-        """Note everything in a document that may refer to another."""
-        if isinstance(value, dict):
-            if isinstance(value.get("blob_uuid"), str):
-                self._blobs.add(value["blob_uuid"])
-            for one in value.values():
-                self._read(one)
-        elif isinstance(value, list):
-            for one in value:
-                self._read(one)
-        elif isinstance(value, str) and KEY.fullmatch(value):
-            self._names.add(value)
+                note_references(document, self._names, self._blobs)
 
     def _follow(self) -> None:
         """Add shared documents that are referred to, and those that they refer to."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pymongo.errors import PyMongoError
 
 from mmace.errors import UserError
+from mmace_flows.execution.connection import on_this_machine
 from mmace_flows.execution.processes import FileLock, ProcessName
 from mmace_flows.execution.recipe import Recipe
 from mmace_flows.schemas.campaign import Campaign
@@ -179,12 +180,11 @@ def only_runner(stores: Stores, name: str) -> Iterator[None]:
 
 def _refuse_other_machine(stores: Stores, name: str) -> None:
     """Raise UserError if a process on another machine, or over another data folder, runs the campaign."""
-    here = ProcessName.this()
     runner = (stores.campaigns.query_one({"campaign": name}) or {}).get("details", {}).get("runner") or {}
     other = ProcessName.parse(runner.get("process", ""))
-    if other is None or other == here:
+    if other is None or other == ProcessName.this():
         return
-    if other.host == here.host or stores.connection.embedded is not None:
+    if on_this_machine(stores.connection, other):
         alive = other.alive()
     else:
         alive = stores.now() - datetime.fromisoformat(runner["seen"]) < SIGN_OF_LIFE

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmace_flows.execution.archive_contents import KEY
+from mmace_flows.execution.archive_contents import note_references
 from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.stores import INDEXES
 
@@ -62,10 +62,10 @@ def _blobs(stores: Stores, before: datetime) -> Iterator[Garbage]:
     for collection in INDEXES:
         if collection != "events":
             for document in database[collection].find({}):
-                _names(document, used)
+                note_references(document, used, used)
     # references of jobs that still wait stand in the queue
     for firework in database["fireworks"].find({"state": {"$nin": ["COMPLETED", "ARCHIVED"]}}, {"spec": 1}):
-        _names(firework, used)
+        note_references(firework, used, used)
     for identifier, entry in arrays.items():
         name = str((entry.get("metadata") or {}).get("blob_uuid"))
         if name not in used:
@@ -73,19 +73,6 @@ def _blobs(stores: Stores, before: datetime) -> Iterator[Garbage]:
     for identifier, entry in models.items():
         if entry["filename"] not in used:
             yield Garbage("model", entry["filename"], entry["length"], ("models", identifier))
-
-
-def _names(value: Any, into: set[str]) -> None:
-    if isinstance(value, dict):
-        if isinstance(value.get("blob_uuid"), str):
-            into.add(value["blob_uuid"])
-        for one in value.values():
-            _names(one, into)
-    elif isinstance(value, list):
-        for one in value:
-            _names(one, into)
-    elif isinstance(value, str) and KEY.fullmatch(value):
-        into.add(value)
 
 
 def _pieces(stores: Stores, before: datetime) -> Iterator[Garbage]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError
 from mmace_flows.execution.embedded import DATABASE, EmbeddedDatabase
+from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.server import ServerConfig
 from mmace_flows.execution.settings import Settings, load_settings
 
@@ -67,6 +68,14 @@ def connect(settings: Settings | None = None) -> Connection:
     if key not in _connections:
         _connections[key] = _open(settings)
     return _connections[key]
+
+
+def on_this_machine(connection: Connection, process: ProcessName) -> bool:
+    """Whether a process runs here, so that it can be looked for.
+
+    Users of the embedded server all do, even if this machine had another name when they started.
+    """
+    return connection.embedded is not None or process.host == ProcessName.this().host
 
 
 def require_writing(connection: Connection) -> None:

@@ -52,8 +52,7 @@ def refresh_quickly(launchpad: LaunchPad, firework: int) -> bool:
 
     For the holder of the workflow's lock.
     """
-    fields = {"state": 1, "launches": 1, "spec._allow_fizzled_parents": 1}
-    job = launchpad.fireworks.find_one({"fw_id": firework}, fields)
+    job = launchpad.fireworks.find_one({"fw_id": firework}, {"state": 1, "launches": 1})
     if job is None or len(job["launches"]) != 1 or job["state"] in ("PAUSED", "DEFUSED", "ARCHIVED"):
         return False
     launch = launchpad.launches.find_one({"launch_id": job["launches"][0]}, {"state": 1})

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from mmace_flows.execution.connection import on_this_machine
 from mmace_flows.execution.processes import ProcessName
 
 if TYPE_CHECKING:
@@ -43,13 +44,12 @@ def launch_is_alive(stores: Stores, launch: dict[str, Any], here: ProcessName) -
     worker = ProcessName.parse((launch.get("fworker") or {}).get("name") or "")
     if worker == here:
         return False  # whoever asks is between two jobs: what stands under its name was cut off
-    # users of the embedded server all run on this machine, even if it had another name when they started
-    if worker is not None and (worker.host == here.host or stores.connection.embedded is not None):
+    if worker is not None and on_this_machine(stores.connection, worker):
         return worker.alive()
     running = [entry for entry in launch.get("state_history", []) if entry.get("state") == "RUNNING"]
     if not running:
         return False
-    seen = _moment(running[-1].get("updated_on") or running[-1]["created_on"])
+    seen = in_utc(running[-1].get("updated_on") or running[-1]["created_on"])
     return stores.now() - seen < timedelta(seconds=LOST_SECONDS)
 
 
@@ -81,8 +81,8 @@ def _take_turn(stores: Stores, campaign: str) -> bool:
     other = document.get("recovering")
     if other is not None:
         process = ProcessName.parse(other["process"])
-        near = process is not None and (process.host == here.host or stores.connection.embedded is not None)
-        lives = process.alive() if process is not None and near else stores.now() < _moment(other["until"])
+        near = process is not None and on_this_machine(stores.connection, process)
+        lives = process.alive() if process is not None and near else stores.now() < in_utc(other["until"])
         if lives and process != here:
             return False
     until = stores.now() + timedelta(seconds=TURN_SECONDS)
@@ -222,7 +222,7 @@ def _reserved_for(firework: dict[str, Any]) -> float:
     return time.monotonic() - _reservations.setdefault(key, time.monotonic())
 
 
-def _moment(moment: str | datetime) -> datetime:
+def in_utc(moment: str | datetime) -> datetime:
     """A moment as FireWorks writes it, text or date, in UTC."""
     when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return when if when.tzinfo else when.replace(tzinfo=UTC)

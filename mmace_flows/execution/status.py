@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmace_flows.execution import queue
+from mmace_flows.execution.connection import on_this_machine
 from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.progress import Progress, ProgressReader, duration
 from mmace_flows.execution.queue import DONE, FAILED, RUNNING, Counts, failure_message
@@ -48,7 +49,7 @@ def details(stores: Stores, campaign: Campaign, settings: Settings, project: Pro
     from mmace_flows.execution.stuck import find_stuck
 
     name = campaign.campaign
-    row = _row(stores, campaign, queue.counts(stores, [name])[name])
+    row = row_of(stores, campaign)
     workers = max(row["jobs_running"], 1) if row["project"] else settings.workers
     progress = ProgressReader(stores, name, campaign.estimate, workers).read()
     row["jobs_expected"] = sum(stage.total for stage in progress.stages)
@@ -95,11 +96,14 @@ def _stores(settings: Settings) -> Stores | None:
     return open_stores(settings)
 
 
+def row_of(stores: Stores, campaign: Campaign) -> dict[str, Any]:
+    """What counting alone tells about a campaign: cheap, however many jobs it has."""
+    return _row(stores, campaign, queue.counts(stores, [campaign.campaign])[campaign.campaign])
+
+
 def _row(stores: Stores, campaign: Campaign, counted: Counts) -> dict[str, Any]:
-    """What counting alone tells about a campaign."""
     runner = ProcessName.parse((campaign.details.get("runner") or {}).get("process", ""))
-    here = runner is not None and (runner.host == ProcessName.this().host or stores.connection.embedded is not None)
-    if runner is not None and here and not runner.alive():
+    if runner is not None and on_this_machine(stores.connection, runner) and not runner.alive():
         runner = None
     jobs = {
         what: sum(counted.states[state] for state in states)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mmace.errors import UserError
 from mmace_flows.execution import queue
 from mmace_flows.execution.allocation_plan import Plan, cores_here, end_here, gpus_here, memory_here
+from mmace_flows.execution.one_job import open_patiently, say
 from mmace_flows.execution.projects import Project
 from mmace_flows.execution.queue import stage_of
 from mmace_flows.execution.recipe import load_recipe
@@ -67,14 +68,13 @@ def work_for(
 ) -> int:
     """Be a worker of the project; returns the exit code. Raises UserError."""
     from mmace_flows.execution.allocation import Allocation
-    from mmace_flows.execution.one_job import open_patiently
 
     config = project.worker(kind)
     project.activate()
     count = processes or config.env.processes
     cores, memory = cores_here(), config.env.memory_gb or memory_here()
     if walltime is None and count > cores:
-        _say(f"{count} jobs side by side on {cores} cores: they will share them")
+        say(f"{count} jobs side by side on {cores} cores: they will share them")
     plan = Plan(
         kind=kind,
         processes=count,
@@ -95,15 +95,15 @@ def work_for(
         signal.signal(number, interrupt)
     stores = open_patiently()
     version = importlib.metadata.version("mmace-flows")
-    allocation = Allocation(stores, plan, _say)
+    allocation = Allocation(stores, plan, say)
     until = f", until {datetime.fromtimestamp(plan.until):%Y-%m-%d %H:%M:%S}" if plan.until is not None else ""
     taken = ", ".join(plan.categories) or "all"
-    _say(f"mmace {version}: {kind} worker {allocation.name}: {count} × {plan.cores} cores, takes {taken} jobs{until}")
-    _say(f"logs: {allocation.folder / 'logs'}")
+    say(f"mmace {version}: {kind} worker {allocation.name}: {count} × {plan.cores} cores, takes {taken} jobs{until}")
+    say(f"logs: {allocation.folder / 'logs'}")
     try:
         return allocation.run()
     except KeyboardInterrupt:
-        _say("stopped")
+        say("stopped")
         return INTERRUPTED
 
 
@@ -136,7 +136,3 @@ def _next_steps(project: Project, needs: dict[str, Needs]) -> list[str]:
         where = "workers on Slurm" if verb == "launch" else "a worker on this machine"
         lines.append(f"{where}: mmace {verb} {kind} --project {project.given}")
     return lines
-
-
-def _say(text: str) -> None:
-    print(f"{datetime.now():%H:%M:%S}  {text}", flush=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError
 from mmace_flows.execution import queue
 from mmace_flows.execution.campaign import update_campaign
+from mmace_flows.execution.connection import on_this_machine
 from mmace_flows.execution.policy import Rules
 from mmace_flows.execution.processes import ProcessName
 
@@ -59,9 +60,8 @@ def submit_once(stores: Stores, campaign: Campaign, recipe: Recipe) -> bool:
 
 def _claim(stores: Stores, name: str) -> bool:
     """Whether the claim is ours now. False also if the campaign is in the queue already."""
-    here = ProcessName.this()
-    now = datetime.now(UTC)
-    claim = {"process": str(here), "time": now.isoformat(timespec="seconds")}
+    now = stores.now()
+    claim = {"process": str(ProcessName.this()), "time": now.isoformat(timespec="seconds")}
     collection = stores.campaigns._collection
     free: dict[str, Any] = {"campaign": name, "firework_ids": [], "details.submitter": None}
     if collection.update_one(free, {"$set": {"details.submitter": claim}}).modified_count:
@@ -71,7 +71,7 @@ def _claim(stores: Stores, name: str) -> bool:
     if document.get("firework_ids") or not other:
         return False
     process = ProcessName.parse(other["process"])
-    if process is not None and process.host == here.host:
+    if process is not None and on_this_machine(stores.connection, process):
         dead = not process.alive()
     else:
         dead = now - datetime.fromisoformat(other["time"]) > CLAIM

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mmace_flows.execution.campaign import update_campaign
 from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.queue import DONE, SKIPPED
-from mmace_flows.execution.recovery import CHECKOUT, launch_is_alive, recover
+from mmace_flows.execution.recovery import CHECKOUT, in_utc, launch_is_alive, recover
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
@@ -104,7 +104,7 @@ def campaigns_to_mend(stores: Stores) -> list[str]:
             one["spec"]["campaign"]
             for one in taken
             # a worker may just be taking it
-            if one["fw_id"] not in living and (one["state"] == "RUNNING" or _since(one["updated_on"], now) > CHECKOUT)
+            if one["fw_id"] not in living and (one["state"] == "RUNNING" or now - in_utc(one["updated_on"]) > CHECKOUT)
         }
     )
 
@@ -152,10 +152,4 @@ def _ids(launches: list[dict[str, Any]]) -> list[int]:
 def _age(launch: dict[str, Any], now: datetime) -> float:
     """Seconds since the launch began."""
     started = launch.get("time_start")
-    return max(0.0, _since(started, now).total_seconds()) if started else 0.0
-
-
-def _since(moment: str | datetime, now: datetime) -> timedelta:
-    """Time since a moment as FireWorks writes it: text or date, UTC."""
-    when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return now - (when if when.tzinfo else when.replace(tzinfo=UTC))
+    return max(0.0, (now - in_utc(started)).total_seconds()) if started else 0.0

@@ -14,6 +14,7 @@ from mmace_flows.execution.campaign import require_campaign
 from mmace_flows.execution.display import RECENT_LINES, event_line, local_time, stage_table
 from mmace_flows.execution.progress import ProgressReader, duration
 from mmace_flows.execution.queue import RUNNING
+from mmace_flows.execution.status import row_of
 from mmace_flows.execution.stuck import find_stuck
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ def watch(stores: Stores, name: str, settings: Settings, project: Project | None
 
     A live table on a terminal; elsewhere a line for each thing that happens.
     """
-    from mmace_flows.execution.status import details
-
     campaign = require_campaign(stores, name)
     reader = ProgressReader(stores, campaign.campaign, campaign.estimate, settings.workers)
     recent: deque[str] = deque(maxlen=RECENT_LINES)
@@ -46,8 +45,7 @@ def watch(stores: Stores, name: str, settings: Settings, project: Project | None
             reader.workers = max(1, progress.count(RUNNING)) if campaign.details.get("project") else settings.workers
             if time.monotonic() >= next_stuck:
                 next_stuck = time.monotonic() + STUCK_SECONDS
-                row = details(stores, campaign, settings, project)
-                found = find_stuck(stores, campaign, row, project)
+                found = find_stuck(stores, campaign, row_of(stores, campaign), project)
                 before, stuck = stuck, f"stuck: {found[0].what}; mend with: {found[0].mend}" if found else ""
                 if stuck and stuck != before and not isinstance(live, Live):
                     lines.append(stuck)
