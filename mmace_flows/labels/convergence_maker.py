@@ -36,7 +36,7 @@ from mmace_flows.labels.convergence_text import scan_line, study_lines, value_te
 from mmace_flows.labels.labelling import as_label
 from mmace_flows.labels.makers import label_maker
 from mmace_flows.labels.spin_orbit_maker import SpinOrbitMaker
-from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
+from mmace_flows.labels.spin_orbit_runs import read_runs
 from mmace_flows.schemas.structure import Candidate
 
 
@@ -98,9 +98,7 @@ class ConvergenceMaker(Maker):
         for point in points:
             result = PointResults(
                 labels=[as_label(stores.labels.query_one({"label_key": key})) for key in point["labels"]],
-                spin_orbit=[
-                    _spin_orbit(stores.spin_orbit.query_one({"spin_orbit_key": key})) for key in point["spin_orbit"]
-                ],
+                spin_orbit=read_runs(stores.spin_orbit, point["spin_orbit"]),
             )
             version = next((one.engine_version for one in result.documents), "")
             value = point["value"]
@@ -114,9 +112,3 @@ class ConvergenceMaker(Maker):
         for line in study_lines(study):
             stores.event(campaign, self.stage, line)
         return Response(output=study.model_dump(mode="json"))
-
-
-def _spin_orbit(stored: Any) -> SpinOrbitDocument:
-    return SpinOrbitDocument.model_validate(
-        {name: stored[name] for name in SpinOrbitDocument.model_fields if name in stored}
-    )

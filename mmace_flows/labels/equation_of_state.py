@@ -51,8 +51,9 @@ def equation_of_state(documents: Sequence[LabelDocument]) -> EquationOfState:
             f"equation of state: {len(good)} labels of {len(documents)} converged; at least {LEAST_POINTS} are needed"
         )
     volumes, energies, moments = np.array([_per_atom(one) for one in sorted(good, key=lambda one: _per_atom(one)[0])]).T
+    fit = Fit(volumes, energies, eos="birchmurnaghan")
     try:
-        volume, energy, modulus = Fit(volumes, energies, eos="birchmurnaghan").fit(warn=False)
+        volume, energy, modulus = fit.fit(warn=False)
     except (RuntimeError, ValueError) as error:  # scipy found no fit, or no minimum
         raise UserError(
             f"equation of state: no minimum in {volumes[0]:.2f} to {volumes[-1]:.2f} Å³ per atom"
@@ -61,8 +62,6 @@ def equation_of_state(documents: Sequence[LabelDocument]) -> EquationOfState:
         raise UserError(
             f"equation of state: the minimum, {volume:.2f} Å³ per atom, is not in {volumes[0]:.2f} to {volumes[-1]:.2f}"
         )
-    fit = Fit(volumes, energies, eos="birchmurnaghan")
-    fit.fit(warn=False)
     rms = float(np.sqrt(np.mean((birchmurnaghan(volumes, *fit.eos_parameters) - energies) ** 2)))
     return EquationOfState(
         engine=good[0].engine,

@@ -41,9 +41,7 @@ def as_label(document: LabelDocument | Mapping[str, Any]) -> LabelDocument:
     if isinstance(document, LabelDocument):
         return document
     try:
-        return LabelDocument.model_validate(
-            {name: document[name] for name in LabelDocument.model_fields if name in document}
-        )
+        return LabelDocument.from_store(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

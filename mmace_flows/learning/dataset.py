@@ -106,10 +106,8 @@ def read_labels(store: Any, keys: Iterable[str]) -> list[LabelDocument]:
     Raises UserError if one is missing.
     """
     wanted = list(dict.fromkeys(keys))
-    fields = list(LabelDocument.model_fields)
-    found = {}
-    for document in store.query({"label_key": {"$in": wanted}}):
-        found[document["label_key"]] = LabelDocument(**{key: document[key] for key in fields if key in document})
+    stored = store.query({"label_key": {"$in": wanted}})
+    found = {document["label_key"]: LabelDocument.from_store(document) for document in stored}
     missing = [key for key in wanted if key not in found]
     if missing:
         raise UserError(

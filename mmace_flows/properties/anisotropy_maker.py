@@ -7,8 +7,8 @@ from typing import Any
 
 from jobflow import Job, Maker, job
 
+from mmace_flows.labels.spin_orbit_runs import read_runs
 from mmace_flows.properties.anisotropy_values import values_from_document
-from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 
 
 @dataclass
@@ -37,11 +37,8 @@ class AnisotropyMaker(Maker):
 
         stores = open_stores()
         results: dict[str, Any] = {}
-        for name, summary in zip(names, summaries, strict=True):
-            stored = stores.spin_orbit.query_one({"spin_orbit_key": summary["spin_orbit_key"]})
-            document = SpinOrbitDocument.model_validate(
-                {field: stored[field] for field in SpinOrbitDocument.model_fields if field in stored}
-            )
+        documents = read_runs(stores.spin_orbit, [summary["spin_orbit_key"] for summary in summaries])
+        for name, document in zip(names, documents, strict=True):
             found = values_from_document(document, None if self.axis is None else np.array(self.axis))
             errors = {"opposite_error": document.opposite_error, "band_cut_error": document.band_cut_error}
             results[name] = {"error": document.error, **errors, **({} if found is None else found.model_dump())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,14 @@ def _getter() -> Callable[[str], Any]:
         raise UserError(
             "materials_project: there is no key; set the environment variable MP_API_KEY to the key of your account"
         )
-    from pymatgen.ext.matproj import MPRester
 
-    return lambda one: MPRester(key).get_structure_by_material_id(one)
+    @cache  # one client for all ids, made with the first: what it raises is told with that id
+    def client() -> Any:
+        from pymatgen.ext.matproj import MPRester
+
+        return MPRester(key)
+
+    return lambda one: client().get_structure_by_material_id(one)
 
 
 def _candidate(one: str, get: Callable[[str], Any]) -> Candidate:

@@ -19,8 +19,11 @@ from mmace_flows.labels.convergence_run import run_study
 @pytest.fixture
 def stores(monkeypatch, labels, tmp_path):
     events = []
+    spin_orbit = MemoryStore(key="spin_orbit_key")
+    spin_orbit.connect()
     fake = SimpleNamespace(
         labels=labels,
+        spin_orbit=spin_orbit,
         scratch=lambda campaign, key: tmp_path / campaign / key,
         event=lambda campaign, stage, message, **data: events.append(message),
         events=events,

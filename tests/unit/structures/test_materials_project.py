@@ -25,6 +25,27 @@ def test_structure_with_first_moments():
     assert moments[0, 2] > 1.0 and np.all(moments[:, :2] == 0.0)
 
 
+def test_one_client_for_all_ids(monkeypatch):
+    made = []
+
+    class Client:
+        def __init__(self, key):
+            made.append(key)
+            if key == "wrong":
+                raise ValueError("no such\nkey")
+
+        def get_structure_by_material_id(self, one):
+            return Structure(Lattice.cubic(2.8), ["Fe"], [[0, 0, 0]])
+
+    monkeypatch.setattr("pymatgen.ext.matproj.MPRester", Client)
+    monkeypatch.setenv(KEYS[0], "a key")
+    found = fetch_candidates(["mp-13", "mp-14"])
+    assert [one.details["material_id"] for one in found] == ["mp-13", "mp-14"] and made == ["a key"]
+    monkeypatch.setenv(KEYS[0], "wrong")
+    with pytest.raises(UserError, match="mp-13: ValueError: no such key; check the id, the key"):
+        fetch_candidates(["mp-13"])
+
+
 def test_no_key(monkeypatch):
     for name in KEYS:
         monkeypatch.delenv(name, raising=False)
