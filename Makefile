@@ -5,6 +5,7 @@
 PRESET ?= small
 RECIPE ?= workflows/feni.py
 ARGS ?=
+WORKERS ?= 2
 TORCH_INDEX ?=
 PYTHON ?=
 BIN := .venv/bin
@@ -16,10 +17,14 @@ FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; 
 	echo "error: no Python 3.11 or newer: apt-get install python3 python3-venv python3-dev (or make $@ PYTHON=/path/to/python3)" >&2; \
 	exit 2; fi
 
+# whole files of tests at a time, for what a file's tests share is dear; WORKERS=0: all in one process, as a debugger wants
+test test-engines: export OMP_NUM_THREADS ?= 1
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 help: ## this text
 	@echo "make TARGET:"
 	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
-	@echo "make run takes PRESET=small|paper and ARGS='--data-dir FOLDER …'; make install takes PYTHON=, TORCH_INDEX=, ARGS=--rebuild|--espresso|--browser|--slurm"
+	@echo "make run takes PRESET=small|paper and ARGS='--data-dir FOLDER …'; make install takes PYTHON=, TORCH_INDEX=, ARGS=--rebuild|--espresso|--browser|--slurm; tests take WORKERS=2"
 
 install: ## set up .venv: pinned packages, GPAW from source, this project
 	@$(FIND_PYTHON); "$$python" scripts/install.py $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(filter --rebuild --espresso --browser --slurm,$(ARGS))
@@ -34,10 +39,10 @@ report: install ## write report.html of the last campaign
 	@$(BIN)/mmace report $(ARGS)
 
 test: install ## set up if needed, then run the tests that need no engine
-	@$(BIN)/python -m pytest -m "not engine" $(ARGS)
+	@$(BIN)/python -m pytest -m "not engine" $(SIDE_BY_SIDE) $(ARGS)
 
 test-engines: install ## the tests that run the real GPAW, Quantum ESPRESSO, MongoDB server and Chromium
-	@$(BIN)/python -m pytest -m engine $(ARGS)
+	@$(BIN)/python -m pytest -m engine $(SIDE_BY_SIDE) $(ARGS)
 
 lint: install ## style, format and types
 	@$(BIN)/ruff check .

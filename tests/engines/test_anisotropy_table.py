@@ -126,7 +126,8 @@ def test_a_build_that_is_killed_is_finished_by_the_same_command(stores: Stores, 
     assert 0 < written <= 400
     done = command(tmp_path, "build", "anisotropy", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["made"] == 400 - written and table.count_documents({}) == 400
+    made = json.loads(done.stdout)["made"]  # the server still finishes the hundred that it was sent before the kill
+    assert 300 - written < made <= 400 - written and table.count_documents({}) == 400
     again = json.loads(command(tmp_path, "build", "anisotropy", "--json").stdout)
     assert (again["made"], again["unchanged"], again["removed"]) == (0, 400, 0)
     out = tmp_path / "best.extxyz"
