@@ -58,12 +58,10 @@ def anisotropy_command(
     predictions are kept, and what is there is not computed again. Exit code 1 if moments of a structure did not relax.
     """
     from mmace.errors import UserError
-    from mmace_flows.cli.structures_options import checked_output, numbers
+    from mmace_flows.cli.structures_options import axis_of, checked_output
     from mmace_flows.structures.files import check_output
 
-    along = None if axis is None else numbers(axis, "--axis", 3)
-    if along is not None and not any(along):
-        raise UserError(f"--axis {axis}: give three numbers that are not all zero, for example 0,0,1")
+    along = None if axis is None else axis_of(axis)
     if output is not None:
         checked_output(output, overwrite)
     if figure is not None:

@@ -123,7 +123,7 @@ def _stores(data_dir: Path | None, check: Callable[..., None] = lambda settings:
 
     settings = load_settings(data_dir=data_dir)
     check(settings)
-    os.environ["MMACE_DATA_DIR"] = str(settings.data_dir)  # stores that open by themselves find the same ones
+    os.environ.update(settings.environment())  # stores that open by themselves find the same ones
     from mmace_flows.execution.stores import open_stores
 
     return open_stores(settings)

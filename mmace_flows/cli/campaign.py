@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmace_flows.cli.project_options import DataDir, ProjectName, console, open_settings
+from mmace_flows.cli.project_options import (
+    Changes,
+    DataDir,
+    New,
+    NewName,
+    Preset,
+    ProjectName,
+    RecipeFile,
+    console,
+    need_project,
+    open_settings,
+)
 
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Jobs that run at a time.")]
 
@@ -21,13 +31,11 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file, like workflows/feni.py.")],
-    preset: Annotated[str, typer.Option(help="Named settings of the recipe.")] = "small",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the campaign (default: recipe-preset).")] = None,
-    new: Annotated[bool, typer.Option("--new", help="Begin a new campaign even if one of this name exists.")] = False,
+    recipe: RecipeFile,
+    preset: Preset = "small",
+    changes: Changes = None,
+    name: NewName = None,
+    new: New = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start without asking, however long it takes.")] = False,
     workers: WorkerCount = None,
     data_dir: DataDir = None,
@@ -62,7 +70,6 @@ def status(
     data_dir: DataDir = None,
 ) -> None:
     """Show where campaigns stand: stages, jobs, time left, cost so far, and the command that mends what is stuck."""
-    from mmace_flows.cli.project_options import need_project
     from mmace_flows.execution.status import campaign_status, overview, print_overview, print_status
 
     found = need_project(project) if project else None

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmace_flows.cli.project_options import ProjectName, console, need_project
+from mmace_flows.cli.project_options import (
+    Changes,
+    New,
+    NewName,
+    Preset,
+    ProjectName,
+    RecipeFile,
+    console,
+    need_project,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -19,13 +27,11 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file, like workflows/feni.py.")],
-    preset: Annotated[str, typer.Option(help="Named settings of the recipe.")] = "small",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the campaign (default: recipe-preset).")] = None,
-    new: Annotated[bool, typer.Option("--new", help="Begin a new campaign even if one of this name exists.")] = False,
+    recipe: RecipeFile,
+    preset: Preset = "small",
+    changes: Changes = None,
+    name: NewName = None,
+    new: New = False,
     yes: Annotated[bool, typer.Option("--yes", help="Submit without asking, however long it takes.")] = False,
     project: ProjectName = None,
 ) -> None:

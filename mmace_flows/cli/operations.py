@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mmace_flows.cli.project_options import DataDir, ProjectName, console, open_settings
-
-if TYPE_CHECKING:
-    from mmace_flows.execution.stores import Stores
-    from mmace_flows.schemas.campaign import Campaign
+from mmace_flows.cli.project_options import DataDir, ProjectName, console, need_project, open_campaign, open_settings
 
 Name = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")]
 OneJob = Annotated[str | None, typer.Argument(metavar="[JOB]", help="One job: its number, or a part of its name.")]
@@ -49,11 +45,10 @@ def watch(
     data_dir: DataDir = None,
 ) -> None:
     """Show a campaign live until it is finished, whoever runs it. Ctrl-C ends watching, not the campaign."""
-    from mmace_flows.cli.project_options import need_project
     from mmace_flows.execution.watch import watch as watch_campaign
 
     found = need_project(project) if project else None
-    stores, campaign = _open(name, project, data_dir)
+    stores, campaign = open_campaign(name, project, data_dir)
     watch_campaign(stores, campaign.campaign, stores.connection.settings, found, console())
 
 
@@ -67,7 +62,7 @@ def logs(
     from mmace_flows.execution.job_logs import log_lines
     from mmace_flows.execution.operations import find_job
 
-    stores, _ = _open(campaign, project, data_dir)
+    stores, _ = open_campaign(campaign, project, data_dir)
     for line in log_lines(stores, find_job(stores, campaign, job)):
         typer.echo(line)
 
@@ -76,7 +71,7 @@ def pause(name: Name, project: ProjectName = None, data_dir: DataDir = None) -> 
     """Start no further job of a campaign; those that run may finish. `mmace resume` goes on."""
     from mmace_flows.execution import operations
 
-    stores, campaign = _open(name, project, data_dir)
+    stores, campaign = open_campaign(name, project, data_dir)
     typer.echo(f"{operations.pause(stores, campaign)}; go on with: {_command('resume', name, project, data_dir)}")
 
 
@@ -84,7 +79,7 @@ def cancel(name: Name, job: OneJob = None, project: ProjectName = None, data_dir
     """Stop a campaign, ending what runs, or one of its jobs. What is finished stays; `mmace resume` takes it back."""
     from mmace_flows.execution import operations
 
-    stores, campaign = _open(name, project, data_dir)
+    stores, campaign = open_campaign(name, project, data_dir)
     if job is None:
         typer.echo(f"{operations.cancel(stores, campaign)}; take back: {_command('resume', name, project, data_dir)}")
         return
@@ -97,7 +92,7 @@ def retry(name: Name, job: OneJob = None, project: ProjectName = None, data_dir:
     """Put a campaign's failed jobs, or one of them, back into the queue, and what dead workers held."""
     from mmace_flows.execution import operations
 
-    stores, campaign = _open(name, project, data_dir)
+    stores, campaign = open_campaign(name, project, data_dir)
     found = operations.find_job(stores, campaign.campaign, job) if job is not None else None
     again = operations.retry(stores, campaign, found)
     for one in again:
@@ -106,20 +101,6 @@ def retry(name: Name, job: OneJob = None, project: ProjectName = None, data_dir:
         typer.echo("nothing to retry: no job failed or was cut off")
     elif not campaign.details.get("project"):
         typer.echo(f"run them, unless it is running: {_command('resume', name, project, data_dir)}")
-
-
-def _open(name: str | None, project: str | None, data_dir: Path | None) -> tuple[Stores, Campaign]:
-    """Stores and campaign. Raises UserError."""
-    import os
-
-    from mmace_flows.execution.campaign import require_campaign, require_database
-    from mmace_flows.execution.stores import open_stores
-
-    settings = open_settings(project, data_dir)
-    require_database(settings, name)
-    os.environ.update(settings.environment())  # jobs that are read on the way find their stores by it
-    stores = open_stores(settings)
-    return stores, require_campaign(stores, name)
 
 
 def _command(verb: str, name: str, project: str | None, data_dir: Path | None) -> str:

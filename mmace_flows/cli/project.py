@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mmace_flows.cli.findings import print_findings
 
 project = typer.Typer(
     no_args_is_help=True,
@@ -74,13 +75,7 @@ def check(
     findings = check_project(found, node)
     if on_nodes:
         findings += check_on_nodes(found, wait)
-    if as_json:
-        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=1))
-    else:
-        width = max(len(finding.name) for finding in findings)
-        for finding in findings:
-            mend = f"; {finding.mend}" if finding.mend else ""
-            typer.echo(f"{finding.state:<8}  {finding.name:<{width}}  {finding.detail}{mend}")
+    print_findings(findings, as_json)
     broken = [finding.name for finding in findings if not finding.ok]
     if broken and not as_json:
         typer.echo(f"to mend: {', '.join(broken)}")

@@ -12,12 +12,22 @@ if TYPE_CHECKING:
 
     from mmace_flows.execution.projects import Project
     from mmace_flows.execution.settings import Settings
+    from mmace_flows.execution.stores import Stores
+    from mmace_flows.schemas.campaign import Campaign
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder for database, logs, reports.")]
 ProjectName = Annotated[
     str | None,
     typer.Option("--project", "-p", envvar="MMACE_PROJECT", help="Project: its name or folder (mmace project init)."),
 ]
+# of a campaign that begins
+RecipeFile = Annotated[Path, typer.Argument(help="Recipe file, like workflows/feni.py.")]
+Preset = Annotated[str, typer.Option(help="Named settings of the recipe.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+]
+NewName = Annotated[str | None, typer.Option(help="Name of the campaign (default: recipe-preset).")]
+New = Annotated[bool, typer.Option("--new", help="Begin a new campaign even if one of this name exists.")]
 
 
 def open_settings(project: str | None, data_dir: Path | None, workers: int | None = None) -> Settings:
@@ -31,6 +41,20 @@ def open_settings(project: str | None, data_dir: Path | None, workers: int | Non
         raise UserError("--data-dir: a project has a data_dir of its own, in its project.yaml; leave one of them out")
     settings = need_project(project).activate()
     return settings if workers is None else settings.model_copy(update={"workers": workers})
+
+
+def open_campaign(name: str | None, project: str | None, data_dir: Path | None) -> tuple[Stores, Campaign]:
+    """Stores and campaign; None is the newest unfinished one, else the newest. Raises UserError."""
+    import os
+
+    from mmace_flows.execution.campaign import require_campaign, require_database
+    from mmace_flows.execution.stores import open_stores
+
+    settings = open_settings(project, data_dir)
+    require_database(settings, name)
+    os.environ.update(settings.environment())  # what is read on the way, jobs and reports, finds its stores by it
+    stores = open_stores(settings)
+    return stores, require_campaign(stores, name)
 
 
 def need_project(name: str | None) -> Project:

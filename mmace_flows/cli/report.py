@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmace_flows.cli.project_options import DataDir, ProjectName, open_settings
+from mmace_flows.cli.project_options import DataDir, ProjectName, open_campaign
 
 
 def register(app: typer.Typer) -> None:
@@ -28,13 +27,8 @@ def report_command(
     figures: Annotated[Path | None, typer.Option(help="folder that also gets the Bain figure as bain.png")] = None,
 ) -> None:
     """Write a campaign's report: one HTML file that works offline. Also while the campaign is running."""
-    from mmace_flows.execution.campaign import require_campaign, require_database
-    from mmace_flows.execution.stores import open_stores
     from mmace_flows.report.build import build_report
 
-    settings = open_settings(project, data_dir)
-    require_database(settings, campaign)
-    os.environ.update(settings.environment())  # stores find their server by it
-    stores = open_stores(settings)
-    name = require_campaign(stores, campaign).campaign
+    stores, found = open_campaign(campaign, project, data_dir)
+    name = found.campaign
     typer.echo(build_report(name, output or stores.campaign_folder(name) / "report.html", figures, stores))

@@ -9,7 +9,7 @@ import typer
 
 from mmace_flows.cli.anisotropy_output import mev, value_lines
 from mmace_flows.cli.options import AsJson
-from mmace_flows.cli.structures_options import FormatName, Inputs, read_all
+from mmace_flows.cli.structures_options import FormatName, Inputs, axis_of, read_all
 
 if TYPE_CHECKING:
     from mmace_flows.labels.gpaw_spin_orbit import SpinOrbitSettings
@@ -49,6 +49,7 @@ def soc_command(
     IN's moments start a collinear ground state. Results are kept in the database and never computed twice; a run that
     was stopped goes on from its last direction. Exit code 1 if a ground state did not converge.
     """
+    import numpy as np
     from rich.console import Console
 
     from mmace_flows.cli.learning_output import print_json, termination_interrupts
@@ -57,7 +58,7 @@ def soc_command(
     from mmace_flows.labels.gpaw_spin_orbit import check_moments, find_or_compute_spin_orbit
     from mmace_flows.properties.anisotropy_values import values_from_document
 
-    along = None if axis is None else _axis(axis)
+    along = None if axis is None else np.array(axis_of(axis))
     chosen = _settings(engine, preset, settings, directions)
     named = [
         (f"{path}: configuration {number}", candidate.structure)
@@ -133,20 +134,6 @@ def _settings(engine: str, preset: str, path: Path | None, directions: str | Non
         return SpinOrbitSettings.model_validate(merged)
     except ValidationError as error:
         raise UserError(f"{path or 'options'} {explain(SpinOrbitSettings, merged, error)}") from error
-
-
-def _axis(text: str) -> Any:
-    import numpy as np
-
-    from mmace.errors import UserError
-
-    try:
-        numbers = np.array([float(part) for part in text.split(",")])
-    except ValueError:
-        numbers = np.array([])
-    if numbers.shape != (3,) or not np.isfinite(numbers).all() or not numbers.any():
-        raise UserError(f"--axis {text}: give three numbers that are not all zero, for example 0,0,1")
-    return numbers
 
 
 def _lines(where: str, document: SpinOrbitDocument, computed: bool, found: AnisotropyValues | None) -> str:

@@ -74,6 +74,21 @@ def numbers(text: str, option: str, count: int | None = None) -> list[float]:
     return found
 
 
+def axis_of(text: str) -> list[float]:
+    """The axis of "0,0,1". Raises UserError."""
+    from math import isfinite
+
+    from mmace.errors import UserError
+
+    try:
+        found = numbers(text, "--axis", 3)
+    except UserError:
+        found = []
+    if not any(found) or not all(map(isfinite, found)):
+        raise UserError(f"--axis {text}: give three numbers that are not all zero, for example 0,0,1")
+    return found
+
+
 def interval(text: str, option: str) -> tuple[float, float]:
     """(0.6, 1.4) of "0.6:1.4"; one number stands for both. Raises UserError if it does not rise."""
     from mmace.errors import UserError

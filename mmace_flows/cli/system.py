@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmace_flows.cli.findings import print_findings
+
 if TYPE_CHECKING:
     from mmace_flows.execution.embedded import EmbeddedDatabase
 
@@ -31,13 +33,7 @@ def doctor(
     from mmace_flows.execution.settings import load_settings
 
     findings = examine(load_settings(data_dir=data_dir))
-    if as_json:
-        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=1))
-    else:
-        width = max(len(finding.name) for finding in findings)
-        for finding in findings:
-            mend = f"; {finding.mend}" if finding.mend else ""
-            typer.echo(f"{finding.state:<8}  {finding.name:<{width}}  {finding.detail}{mend}")
+    print_findings(findings, as_json)
     broken = [finding.name for finding in findings if finding.needed and not finding.ok]
     if broken and not as_json:
         typer.echo(f"the small FeNi campaign cannot run: {', '.join(broken)}")

@@ -110,7 +110,7 @@ def command(verb: str, name: str, settings: Settings) -> str:
 
 def _open(settings: Settings) -> Stores:
     # jobs, report and workers open the stores by themselves: they must find the same ones
-    os.environ["MMACE_DATA_DIR"] = str(settings.data_dir)
+    os.environ.update(settings.environment())
     from mmace_flows.execution.connection import require_writing
     from mmace_flows.execution.stores import open_stores
 

@@ -117,6 +117,7 @@ def test_constants_of_runs(files, capsys):
         (["two.extxyz", "--model", "aniso.safetensors", "--moments", "relaxed"], "only differences between directions"),
         (["two.extxyz", "--model", "aniso.safetensors", "--directions", "lebedev:15"], "there are 14 and 26"),
         (["two.extxyz", "--model", "aniso.safetensors", "--axis", "0,0,0"], "not all zero"),
+        (["two.extxyz", "--model", "aniso.safetensors", "--axis", "nan,0,1"], "give three numbers"),
         (["two.extxyz", "--model", "aniso.safetensors", "--figure", "f.pdf"], "ends in .png"),
         (["nothing.extxyz", "--model", "aniso.safetensors"], "nothing.extxyz"),
     ],
