@@ -13,12 +13,13 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ FLAGS = (
     "-fPIC",
     "-shared",
 )
+COMPILE_SECONDS = 300.0
 
 
 def _cache_folder() -> Path:
@@ -118,9 +120,9 @@ def _compiled() -> ctypes.CDLL | None:
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 built = Path(folder) / "kernels.so"
                 command = [compiler, *FLAGS, "-o", str(built), *map(str, SOURCES)]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-                if done.returncode:
-                    lines = done.stderr.strip().splitlines() or ["no message"]
+                code, said = _run(command, COMPILE_SECONDS)
+                if code:
+                    lines = said.strip().splitlines() or ["no message"]
                     reason = next((line for line in lines if "error" in line), lines[-1])
                     logger.warning("the native kernels do not compile (%s): running on plain torch, slower", reason)
                     return None
@@ -130,6 +132,22 @@ def _compiled() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning("the native kernels cannot be used (%s): running on plain torch, slower", error)
         return None
+
+
+def _run(command: list[str], seconds: float) -> tuple[int, str]:
+    """Exit status and messages of a compiler. Raises TimeoutExpired; what it has started ends with it in any case."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        errors="replace", start_new_session=True,
+    )  # fmt: skip
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except BaseException:  # a compiler is a driver whose stages, killed alone, it would leave behind
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    return process.returncode, said
 
 
 def kernel(name: str, like: Tensor) -> Any:
