@@ -82,8 +82,9 @@ def write_shards(
     (estimated seconds, None where unknown). With several processes a script must guard its own start by
     ``if __name__ == "__main__"``, as always with `multiprocessing`.
 
-    Raises `UserError` for what `mmace.data.iterate` refuses, elements that are not allowed, a folder that holds shards
-    of other sources or settings (unless ``overwrite``) or is in use, and a full disk.
+    Raises `UserError` for what `mmace.data.iterate` refuses, elements that are not allowed, energies of directions,
+    which shards do not keep, a folder that holds shards of other sources or settings (unless ``overwrite``) or is in
+    use, and a full disk.
     """
     folder, options = Path(folder), options or ReadOptions()
     if r_max <= 0 or structures_per_shard < 1 or (processes is not None and processes < 1):
@@ -218,6 +219,12 @@ def _pieces_of_configurations(
         chunk = list(itertools.islice(remaining, size))
         if not chunk:
             return
+        for configuration in chunk:
+            if configuration.directions is not None:
+                raise UserError(
+                    f"{configuration.name}: shards do not keep energies of directions; train on the configurations "
+                    "themselves"
+                )
         yield Piece(number, _source_hash(settings, data_hash(chunk)), configurations=chunk)
 
 

@@ -293,3 +293,10 @@ def test_what_cannot_be_sharded_is_refused(tmp_path, data_file, make_data):
     with pytest.raises(UserError, match=r"neighbour lists are for r_max 3\.5 Å, the model asks for 4 Å"):
         made = write_shards(make_data(2), tmp_path / "d", r_max=R_MAX, processes=1)
         train(small_config(r_max=4.0), TrainingConfig(), made, [], tmp_path / "run")
+
+
+def test_energies_of_directions_are_not_dropped_in_silence(data, tmp_path):
+    data[2].directions, data[2].anisotropy = np.eye(3), np.zeros(3)
+    with pytest.raises(UserError, match=r"shards do not keep energies of directions; train on the configurations"):
+        write_shards(data, tmp_path / "shards", r_max=R_MAX, processes=1)
+    assert not list((tmp_path / "shards").glob("*.h5"))
