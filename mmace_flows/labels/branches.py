@@ -17,13 +17,8 @@ from mmace_flows.labels.gpaw_makers import GPAWLabelMaker
 from mmace_flows.labels.labelling import candidate_title
 from mmace_flows.labels.starting_states import in_state
 from mmace_flows.schemas.label import LabelDocument
-from mmace_flows.schemas.structure import Candidate, MagneticState, MagneticStructure
+from mmace_flows.schemas.structure import Candidate, MagneticState
 from mmace_flows.structures.moments import magnetic_state
-
-
-def geometry_key(structure: MagneticStructure) -> str:
-    """Hash of a structure without its moments: the same for all branches of it."""
-    return structure.model_copy(update={"magmoms": np.zeros((len(structure.symbols), 3)).tolist()}).hash()
 
 
 def lowest_of_each(documents: Sequence[LabelDocument]) -> list[LabelDocument]:
@@ -35,7 +30,7 @@ def lowest_of_each(documents: Sequence[LabelDocument]) -> list[LabelDocument]:
     for document in documents:
         if document.free_energy is None:
             continue
-        key = geometry_key(document.structure)
+        key = document.structure.parent_hash()
         if key not in lowest or document.free_energy < (lowest[key].free_energy or 0.0):
             lowest[key] = document
     return list(lowest.values())

@@ -104,12 +104,11 @@ def run_spin_orbit(
     given = settings.model_dump(mode="json")
     key = spin_orbit_key(structure, GPAWEngine.name, given)
     started = time.perf_counter()
-    without = structure.model_copy(update={"magmoms": [[0.0, 0.0, 0.0]] * len(along)})
     document = SpinOrbitDocument(
         spin_orbit_key=key,
         status="failed",
         structure=structure,
-        parent=without.hash(),
+        parent=structure.parent_hash(),
         engine=GPAWEngine.name,
         engine_version=GPAWEngine(settings.dft).version(),
         settings=given,

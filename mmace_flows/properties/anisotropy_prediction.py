@@ -131,7 +131,7 @@ def _prediction(
     return AnisotropyPrediction(
         prediction_key=key,
         structure=structure.model_copy(update={"magmoms": np.outer(lengths, found.easy).tolist()}),
-        parent=parent_hash(structure),
+        parent=structure.parent_hash(),
         ordering=magnetic_state(lengths),
         converged=message is None,
         message=message,
@@ -141,12 +141,6 @@ def _prediction(
         code_version=__version__,
         campaign=campaign,
     )
-
-
-def parent_hash(structure: MagneticStructure) -> str:
-    """Structure hash without moments: what predictions and runs of one crystal share."""
-    nothing = [[0.0, 0.0, 0.0] for _ in structure.symbols]
-    return structure.model_copy(update={"magmoms": nothing}).hash()
 
 
 def committee_hash(models: Sequence[Potential]) -> str:

@@ -85,6 +85,10 @@ class MagneticStructure(Document):
             ]
         )
 
+    def parent_hash(self) -> str:
+        """As `hash`, without moments: what the magnetic orderings of one crystal, their labels and runs share."""
+        return self.model_copy(update={"magmoms": [[0.0, 0.0, 0.0]] * len(self.symbols)}).hash()
+
 
 class Candidate(Document):
     """A structure proposed for labelling, and how it was made."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError
 from mmace_flows.learning.anisotropy_data import crystal_groups
-from mmace_flows.properties.anisotropy_prediction import parent_hash
 from mmace_flows.schemas.screening import Prospect, prospect_id
 from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.screening.rule import ScreeningRule, split_crystals
@@ -56,7 +55,7 @@ def crystals_of(candidates: Sequence[Candidate]) -> list[str]:
 
     Candidates made from one structure are one crystal; of the others `crystal_groups` decides.
     """
-    origins = [one.parent or parent_hash(one.structure) for one in candidates]
+    origins = [one.parent or one.structure.parent_hash() for one in candidates]
     first: dict[str, MagneticStructure] = {}
     for origin, one in zip(origins, candidates, strict=True):
         first.setdefault(origin, one.structure)

@@ -12,7 +12,7 @@ from jobflow import JobStore, run_locally
 from jobflow.utils.log import initialize_logger
 from maggma.stores import MemoryStore
 
-from mmace_flows.labels.branches import BranchesMaker, branch_line, branch_rows, geometry_key, lowest_of_each
+from mmace_flows.labels.branches import BranchesMaker, branch_line, branch_rows, lowest_of_each
 from mmace_flows.labels.labelling import find_or_compute
 from mmace_flows.labels.starting_states import in_state
 from mmace_flows.schemas.structure import Candidate, MagneticStructure
@@ -38,12 +38,12 @@ def test_the_lowest_of_each_geometry_is_kept(labels, tmp_path):
     engine = MagneticEngine()
     starts = [in_state(iron(a), state) for a in (2.8, 2.9) for state in ("NM", "AFM", "FM")]
     documents = [find_or_compute(one, engine, labels, tmp_path)[0] for one in starts]
-    assert len({geometry_key(one.structure) for one in documents}) == 2
+    assert len({one.structure.parent_hash() for one in documents}) == 2
     kept = lowest_of_each(documents)
     assert [one.magnetic_state_reached for one in kept] == ["FM", "FM"]
-    assert [geometry_key(one.structure) for one in kept] == [
-        geometry_key(starts[0].structure),
-        geometry_key(starts[3].structure),
+    assert [one.structure.parent_hash() for one in kept] == [
+        starts[0].structure.parent_hash(),
+        starts[3].structure.parent_hash(),
     ]
     failed = [
         one.model_copy(update={"free_energy": None, "magmoms": None, "status": "failed"}) for one in documents[:3]
