@@ -169,6 +169,19 @@ def test_dark_and_light(page: Any, address: str) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
 
 
+def test_the_system_says_dark_or_light_until_somebody_chooses(page: Any, address: str) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    page.emulate_media(color_scheme="light")
+    page.goto(address)
+    light = page.evaluate(background)
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")  # without a reload
+    assert page.evaluate(background) != light
+    page.get_by_role("button", name="Dark or light").click()
+    page.reload()
+    assert page.evaluate(background) == light
+
+
 def test_nothing_is_asked_of_anybody_else(page: Any, address: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -80,8 +80,7 @@ onTokenNeeded(() => {
 
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
+  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
   localStorage.setItem("mmace-theme", root.dataset.theme);
 });
 addEventListener("hashchange", show);

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { duration, el, replace, when } from "./dom.js";
 import { failure } from "./failure.js";
+import { plainTable } from "./table.js";
 
 const EVERY = 4000; // ms
 let timer = null;
@@ -122,34 +123,10 @@ export const campaign = (main, name) =>
         "section",
         null,
         el("h2", null, "Stages"),
-        el(
-          "table",
-          { class: "plain" },
-          el(
-            "thead",
-            null,
-            el(
-              "tr",
-              null,
-              ["stage", "done", "running", "failed", "of"].map((text, i) =>
-                el("th", { scope: "col", class: i ? "numeric" : "" }, text),
-              ),
-            ),
-          ),
-          el(
-            "tbody",
-            null,
-            row.stages.map((one) =>
-              el(
-                "tr",
-                null,
-                el("th", { scope: "row" }, one.stage),
-                [one.done, one.running || "", one.failed || "", one.of].map((value) =>
-                  el("td", { class: "numeric" }, value),
-                ),
-              ),
-            ),
-          ),
+        plainTable(
+          ["stage", "done", "running", "failed", "of"],
+          row.stages.map((one) => [one.stage, one.done, one.running || "", one.failed || "", one.of]),
+          1,
         ),
         row.stuck?.length
           ? [

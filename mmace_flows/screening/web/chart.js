@@ -1,34 +1,20 @@
 // Energy along the great circle from the easy towards the hard direction, by model and by DFT.
 
+import { frame } from "./axes.js";
 import { el, number, svg } from "./dom.js";
 
-const WIDTH = 560,
-  HEIGHT = 280,
-  LEFT = 58,
-  RIGHT = 14,
-  TOP = 12,
-  BOTTOM = 42;
+const BOX = { width: 560, height: 280, left: 58, right: 14, top: 12, bottom: 42 };
 
 export function circleChart(circle) {
   const lines = ["dft", "model"].filter((name) => circle[name]);
   const top = Math.max(1e-6, ...lines.flatMap((name) => circle[name])) * 1.08;
-  const x = (degrees) => LEFT + (degrees / 180) * (WIDTH - LEFT - RIGHT);
-  const y = (energy) => TOP + (1 - energy / top) * (HEIGHT - TOP - BOTTOM);
-  const parts = [];
-  for (const degrees of [0, 45, 90, 135, 180]) {
-    parts.push(
-      svg("line", { class: "grid", x1: x(degrees), x2: x(degrees), y1: TOP, y2: HEIGHT - BOTTOM }),
-      svg("text", { class: "tick", x: x(degrees), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, `${degrees}°`),
-    );
-  }
+  const { x, y, grid, titles } = frame(BOX, [0, 180], [0, top]);
   const digits = top > 2 ? 1 : top > 0.2 ? 2 : 3;
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-    const value = (share * top) / 1.08;
-    parts.push(
-      svg("line", { class: share ? "grid" : "grid zero", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
-      svg("text", { class: "tick", x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, number(value, digits)),
-    );
-  }
+  const energies = [0, 0.25, 0.5, 0.75, 1].map((share) => (share * top) / 1.08);
+  const parts = grid(
+    [0, 45, 90, 135, 180].map((degrees) => [degrees, `${degrees}°`]),
+    energies.map((value) => [value, number(value, digits)]),
+  );
   for (const name of lines)
     parts.push(
       svg("polyline", {
@@ -38,24 +24,7 @@ export function circleChart(circle) {
           .join(" "),
       }),
     );
-  parts.push(
-    svg(
-      "text",
-      { class: "axis", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" },
-      "angle from the easy direction",
-    ),
-    svg(
-      "text",
-      {
-        class: "axis",
-        x: 13,
-        y: (TOP + HEIGHT - BOTTOM) / 2,
-        "text-anchor": "middle",
-        transform: `rotate(-90 13 ${(TOP + HEIGHT - BOTTOM) / 2})`,
-      },
-      "meV/atom",
-    ),
-  );
+  parts.push(titles("angle from the easy direction", "meV/atom"));
   const described = lines
     .map((name) => `${name === "dft" ? "DFT" : "model"} up to ${number(Math.max(...circle[name]), 3)} meV per atom`)
     .join(", ");
@@ -64,7 +33,11 @@ export function circleChart(circle) {
     { class: "plot" },
     svg(
       "svg",
-      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Energy along the great circle: ${described}` },
+      {
+        viewBox: `0 0 ${BOX.width} ${BOX.height}`,
+        role: "img",
+        "aria-label": `Energy along the great circle: ${described}`,
+      },
       parts,
     ),
     el(

@@ -1,12 +1,13 @@
 // The structure of a material with its moments as arrows.
 
 import { element } from "./elements.js";
-import { Mesh, add, dot, length, unit } from "./shapes.js";
+import { Mesh, add, cross, dot, length, unit } from "./shapes.js";
 
 const EDGE = [0.55, 0.59, 0.65];
 const UP = [0.8, 0.26, 0.12],
   DOWN = [0.16, 0.4, 0.75],
   OFF = [0.45, 0.32, 0.62];
+const CORNERS = [0, 1].flatMap((i) => [0, 1].flatMap((j) => [0, 1].map((k) => [i, j, k]))); // of the cell
 const ARROW = 1.25; // Å on either side of the atom, of the longest moment
 const NEAR = 1e-3,
   MOST_ATOMS = 400,
@@ -14,7 +15,6 @@ const NEAR = 1e-3,
 
 function fractional(cell, position) {
   const [a, b, c] = cell;
-  const cross = (u, v) => [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
   const volume = dot(a, cross(b, c));
   return [dot(position, cross(b, c)), dot(position, cross(c, a)), dot(position, cross(a, b))].map(
     (value) => value / volume,
@@ -58,57 +58,9 @@ export function crystalScene(structure, easy) {
       c,
       k,
     );
-  for (const [from, to] of [
-    [
-      [0, 0, 0],
-      [1, 0, 0],
-    ],
-    [
-      [0, 0, 0],
-      [0, 1, 0],
-    ],
-    [
-      [0, 0, 0],
-      [0, 0, 1],
-    ],
-    [
-      [1, 0, 0],
-      [1, 1, 0],
-    ],
-    [
-      [1, 0, 0],
-      [1, 0, 1],
-    ],
-    [
-      [0, 1, 0],
-      [1, 1, 0],
-    ],
-    [
-      [0, 1, 0],
-      [0, 1, 1],
-    ],
-    [
-      [0, 0, 1],
-      [1, 0, 1],
-    ],
-    [
-      [0, 0, 1],
-      [0, 1, 1],
-    ],
-    [
-      [1, 1, 0],
-      [1, 1, 1],
-    ],
-    [
-      [1, 0, 1],
-      [1, 1, 1],
-    ],
-    [
-      [0, 1, 1],
-      [1, 1, 1],
-    ],
-  ])
-    mesh.rod(corner(...from), corner(...to), 0.025, EDGE, 0.025, 8);
+  for (const from of CORNERS)
+    for (const axis of [0, 1, 2])
+      if (!from[axis]) mesh.rod(corner(...from), corner(...from.with(axis, 1)), 0.025, EDGE, 0.025, 8);
   const largest = Math.max(...structure.magmoms.map(length));
   const axis = unit(easy);
   const atoms = shownAtoms(structure);

@@ -5,6 +5,7 @@ import { el, formula, number, replace, spaceGroup, when } from "./dom.js";
 import { failure } from "./failure.js";
 import { circleFigure, closeScenes, structureFigure, surfaceFigure } from "./material_pictures.js";
 import { Camera } from "./scene.js";
+import { plainTable } from "./table.js";
 
 const EASY = { axis: "easy axis", plane: "easy plane", cone: "easy cone", none: "no anisotropy" };
 
@@ -115,6 +116,11 @@ function direction(vector) {
 
 function comparisonTable(entry, compared) {
   const both = entry.dft !== null && entry.model !== null;
+  const difference = (one) => {
+    if (one.difference === null) return "–";
+    const share = Math.abs(one.dft) > 0.005 ? ` (${number((100 * one.difference) / Math.abs(one.dft), 0)} %)` : "";
+    return `${number(one.difference, 3)}${share}`;
+  };
   return el(
     "section",
     null,
@@ -122,43 +128,16 @@ function comparisonTable(entry, compared) {
     el(
       "div",
       { class: "scroll" },
-      el(
-        "table",
-        { class: "plain" },
-        el(
-          "thead",
-          null,
-          el(
-            "tr",
-            null,
-            ["", "unit", "DFT", "model", both ? "difference" : null]
-              .filter((text) => text !== null)
-              .map((text) => el("th", { scope: "col", class: ["", "unit"].includes(text) ? "" : "numeric" }, text)),
-          ),
-        ),
-        el(
-          "tbody",
-          null,
-          compared.quantities.map((one) =>
-            el(
-              "tr",
-              null,
-              el("th", { scope: "row" }, one.name),
-              el("td", null, one.unit),
-              el("td", { class: "numeric" }, number(one.dft, 3)),
-              el("td", { class: "numeric" }, number(one.model, 3)),
-              both
-                ? el(
-                    "td",
-                    { class: "numeric" },
-                    one.difference === null
-                      ? "–"
-                      : `${number(one.difference, 3)}${Math.abs(one.dft) > 0.005 ? ` (${number((100 * one.difference) / Math.abs(one.dft), 0)} %)` : ""}`,
-                  )
-                : null,
-            ),
-          ),
-        ),
+      plainTable(
+        ["", "unit", "DFT", "model", ...(both ? ["difference"] : [])],
+        compared.quantities.map((one) => [
+          one.name,
+          one.unit,
+          number(one.dft, 3),
+          number(one.model, 3),
+          ...(both ? [difference(one)] : []),
+        ]),
+        2,
       ),
     ),
     both

@@ -1,13 +1,9 @@
 // K1 against μ0 Ms with lines of equal hardness κ = sqrt(K1/(μ0 Ms²)).
 
+import { frame } from "./axes.js";
 import { el, formula, number, svg } from "./dom.js";
 
-const WIDTH = 560,
-  HEIGHT = 430,
-  LEFT = 52,
-  RIGHT = 14,
-  TOP = 14,
-  BOTTOM = 44;
+const BOX = { width: 560, height: 430, left: 52, right: 14, top: 14, bottom: 44 };
 const VACUUM = 4e-7 * Math.PI;
 const HARDNESS = [0.5, 1, 2];
 export const ORDERINGS = ["FM", "FiM", "AFM", "non-collinear", "NM"];
@@ -33,31 +29,11 @@ export function scatter(points, onopen) {
   const pad = 0.06 * (highest - lowest);
   const y0 = lowest < 0 ? lowest - pad : 0,
     y1 = highest + pad;
-  const x = (value) => LEFT + (value / x1) * (WIDTH - LEFT - RIGHT);
-  const y = (value) => TOP + ((y1 - value) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);
-  const parts = [];
-  for (const value of ticks(0, x1)) {
-    parts.push(
-      svg("line", { class: "grid", x1: x(value), x2: x(value), y1: TOP, y2: HEIGHT - BOTTOM }),
-      svg("text", { class: "tick", x: x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, number(value, 1)),
-    );
-  }
-  for (const value of ticks(y0, y1)) {
-    parts.push(
-      svg("line", {
-        class: value === 0 ? "grid zero" : "grid",
-        x1: LEFT,
-        x2: WIDTH - RIGHT,
-        y1: y(value),
-        y2: y(value),
-      }),
-      svg(
-        "text",
-        { class: "tick", x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" },
-        number(value, y1 - y0 < 16 ? 1 : 0),
-      ),
-    );
-  }
+  const { x, y, grid, titles } = frame(BOX, [0, x1], [y0, y1]);
+  const parts = grid(
+    ticks(0, x1).map((value) => [value, number(value, 1)]),
+    ticks(y0, y1).map((value) => [value, number(value, y1 - y0 < 16 ? 1 : 0)]),
+  );
   for (const kappa of HARDNESS) {
     const end = Math.min(x1, Math.sqrt(y1 * 1e6 * VACUUM) / kappa);
     const line = Array.from({ length: 41 }, (_, i) => (i / 40) * end).map(
@@ -78,20 +54,7 @@ export function scatter(points, onopen) {
       ),
     );
   }
-  parts.push(
-    svg("text", { class: "axis", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "μ₀Mₛ (T)"),
-    svg(
-      "text",
-      {
-        class: "axis",
-        x: 14,
-        y: (TOP + HEIGHT - BOTTOM) / 2,
-        "text-anchor": "middle",
-        transform: `rotate(-90 14 ${(TOP + HEIGHT - BOTTOM) / 2})`,
-      },
-      "K₁ (MJ/m³)",
-    ),
-  );
+  parts.push(titles("μ₀Mₛ (T)", "K₁ (MJ/m³)"));
   const dots = Array.from({ length: count }, (_, i) =>
     svg("circle", {
       class: `dot ${points.ordering[i]} ${points.level[i]}`,
@@ -116,16 +79,16 @@ export function scatter(points, onopen) {
       el("b", null, formula(points.formula[index])),
       ` ${points.ordering[index]} · K₁ ${number(points.k1[index])} MJ/m³ · μ₀Mₛ ${number(points.polarization[index])} T · ${points.level[index]}`,
     );
-    tip.style.left = `${(100 * x(points.polarization[index])) / WIDTH}%`;
-    tip.style.top = `${(100 * y(points.k1[index])) / HEIGHT}%`;
-    tip.classList.toggle("left", x(points.polarization[index]) > WIDTH / 2);
+    tip.style.left = `${(100 * x(points.polarization[index])) / BOX.width}%`;
+    tip.style.top = `${(100 * y(points.k1[index])) / BOX.height}%`;
+    tip.classList.toggle("left", x(points.polarization[index]) > BOX.width / 2);
   }
 
   const indexOf = (event) => Number(event.target.dataset?.index ?? -1);
   const picture = svg(
     "svg",
     {
-      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      viewBox: `0 0 ${BOX.width} ${BOX.height}`,
       role: "application",
       tabindex: "0",
       "aria-label": `Picture of K1 against polarization, ${count} materials. Arrow keys go through them, Enter opens one.`,

@@ -1,4 +1,4 @@
-// The rows of a page, with headings that sort.
+// Tables: the rows of a page, with headings that sort, and small ones.
 
 import { el, formula, number, spaceGroup } from "./dom.js";
 
@@ -110,6 +110,36 @@ export function rowsTable(rows, sort, onsort) {
       el("caption", { class: "hidden" }, "Materials, one row per crystal and magnetic ordering"),
       el("thead", null, el("tr", null, heads)),
       el("tbody", null, body),
+    ),
+  );
+}
+
+// rows: [heading, ...cells]; columns from `numbers` on are numbers
+export function plainTable(heads, rows, numbers) {
+  const kind = (place) => (place < numbers ? "" : "numeric");
+  return el(
+    "table",
+    { class: "plain" },
+    el(
+      "thead",
+      null,
+      el(
+        "tr",
+        null,
+        heads.map((text, i) => el("th", { scope: "col", class: kind(i) }, text)),
+      ),
+    ),
+    el(
+      "tbody",
+      null,
+      rows.map(([name, ...cells]) =>
+        el(
+          "tr",
+          null,
+          el("th", { scope: "row" }, name),
+          cells.map((cell, i) => el("td", { class: kind(i + 1) }, cell)),
+        ),
+      ),
     ),
   );
 }

@@ -1,5 +1,11 @@
-// The theme that was chosen last, before anything is drawn; without a choice the system's holds.
+// Before anything is drawn: the theme that was chosen last, else the system's, also when that changes.
 (() => {
-  const chosen = localStorage.getItem("mmace-theme");
-  if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    const chosen = localStorage.getItem("mmace-theme");
+    const theme = system.matches ? "dark" : "light";
+    document.documentElement.dataset.theme = ["dark", "light"].includes(chosen) ? chosen : theme;
+  };
+  apply();
+  system.addEventListener("change", apply);
 })();
