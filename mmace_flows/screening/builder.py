@@ -28,7 +28,7 @@ from mmace_flows.schemas.structure import MagneticStructure, content_hash
 from mmace_flows.screening.entries import ValuesOf, dft_method, make_entry, model_method
 from mmace_flows.screening.hull import Hulls
 
-BUILDER_VERSION = 1  # raise it when rows come out otherwise: all are made again
+BUILDER_VERSION = 2  # raise it when rows come out otherwise: all are made again
 BUILT_FROM = "built_from"  # field of a row beside those of AnisotropyEntry
 HULL_TOLERANCE = 1e-9  # eV per atom
 DUPLICATE_KEY = 11000

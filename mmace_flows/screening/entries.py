@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from math import prod
 from typing import Any
 
 import numpy as np
 
 import mmace_flows
+from mmace_flows.labels.gpaw_settings import kpoint_grid
 from mmace_flows.schemas.anisotropy_entry import (
     AnisotropyEntry,
     AnisotropyPrediction,
@@ -118,6 +120,10 @@ def _at_rest(run: SpinOrbitDocument, values: AnisotropyValues) -> MagneticStruct
     return run.structure.model_copy(update={"magmoms": moments.tolist()})
 
 
-def _quality(run: SpinOrbitDocument) -> tuple[float, float, str]:
+def _quality(run: SpinOrbitDocument) -> tuple[float, int, str]:
     settings = run.settings.get("dft", {})
-    return float(settings.get("cutoff") or 0.0), -float(settings.get("kpoint_spacing") or 0.0), run.created
+    grid = settings.get("kpoints")
+    if grid is None and settings.get("kpoint_spacing"):
+        grid = kpoint_grid(run.structure.cell, settings["kpoint_spacing"])
+    # all runs of a row have the same cell: more points are a finer grid
+    return float(settings.get("cutoff") or 0.0), prod(grid) if grid else 0, run.created

@@ -63,6 +63,15 @@ def test_the_newest_model_and_the_best_run_count(stores: Collections) -> None:
     assert row["dft"]["k1_mev_per_atom"] == pytest.approx(2.0)  # 4 meV per cell of two atoms: the higher cutoff's
 
 
+@pytest.mark.parametrize(("grid", "expected"), [([4, 4, 3], 1.5), ([20, 20, 16], 0.5)])
+def test_a_grid_and_a_spacing_of_k_points_are_compared(stores: Collections, grid: list[int], expected: float) -> None:
+    """A spacing of 0.03 Å⁻¹ is a grid of 13 × 13 × 9 points for this cell."""
+    stores.add(run(FEPT, 0.003, kpoint_spacing=0.03), run(FEPT, 0.001, kpoint_spacing=None, kpoints=grid))
+    build_anisotropy(stores)
+    ((_, row),) = stores.entries().items()
+    assert row["dft"]["k1_mev_per_atom"] == pytest.approx(expected)
+
+
 def test_a_second_build_does_nothing_and_a_changed_source_is_made_again(stores: Collections) -> None:
     one, other = prediction(FEPT), prediction(structure(["Co", "Pt"]))
     stores.add(one, other)
