@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_tools import mmace
 from espresso_tools import espresso_there
 
 pytest.importorskip("gpaw")
@@ -17,15 +15,9 @@ RECIPES = Path(__file__).parents[2] / "workflows"
 
 
 def run(data_dir: Path, recipe: str, name: str, *settings: str) -> str:
-    environment = {**os.environ, "MMACE_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"}
     changes = [word for setting in settings for word in ("--set", setting)]
-    done = subprocess.run(
-        [sys.executable, "-m", "mmace_flows.cli.app", "run", str(RECIPES / f"{recipe}.py"), "--preset", "tiny", "--yes",
-         "--workers", "1", "--name", name, *changes],
-        env=environment, cwd=data_dir, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    fixed = ["--preset", "tiny", "--yes", "--workers", "1", "--name", name]
+    return mmace(data_dir, "run", str(RECIPES / f"{recipe}.py"), *fixed, *changes)
 
 
 def twice(data_dir: Path, recipe: str, *settings: str) -> str:
@@ -45,6 +37,18 @@ def test_convergence_ends_in_a_recommendation(tmp_path):
 def test_isolated_atoms_end_in_both_fits(tmp_path):
     said = twice(tmp_path, "isolated_atoms")
     assert "Fe: lowest at " in said and "atoms-spline.json" in said and "atoms-chebyshev.png" in said
+
+
+def test_the_feni_set_is_written_as_training_data(tmp_path):
+    from ase.io import read
+
+    twice(tmp_path, "feni_set")
+    out = tmp_path / "feni.extxyz"
+    mmace(tmp_path, "data", "convert", "store:first", "-o", str(out))
+    labels = read(out, ":")
+    assert len(labels) == 4, "a point of the path, and three base cells with their total moment held"
+    assert all(atoms.arrays["REF_magmom"].shape == (4, 3) for atoms in labels)
+    assert sum("REF_magforces" in atoms.arrays for atoms in labels) == 3
 
 
 @espresso_there
