@@ -53,8 +53,9 @@ def label_of_task(
 def label_of_folder(folder: Path | str, campaign: str | None = None) -> LabelDocument:
     """The label of a VASP run that was not ours, from its vasprun.xml and OUTCAR.
 
-    Atoms are in VASP's order, collinear moments along z. Its settings are the INCAR and the k-points, which is not
-    enough to make the number again: `recompute_label` refuses it. Raises UserError for files that are not complete.
+    Atoms are in VASP's order, collinear moments along z. Its settings are the INCAR, the k-points and the titles of the
+    POTCARs, which is not enough to make the number again: `recompute_label` refuses it. Raises UserError for files that
+    are not complete.
     """
     folder = Path(folder)
     try:
@@ -69,7 +70,12 @@ def label_of_folder(folder: Path | str, campaign: str | None = None) -> LabelDoc
         )
         kind: Any = "none" if numbers.magmoms is None else "collinear" if numbers.magmoms.ndim == 1 else "noncollinear"
         magnetism = VaspMagnetism(kind, np.asarray(structure.magmoms), np.array([0.0, 0.0, 1.0]))
-        settings = {"imported": True, "incar": _plain(numbers.incar), "kpoints": numbers.kpoint_grid}
+        settings = {
+            "imported": True,
+            "incar": _plain(numbers.incar),
+            "kpoints": numbers.kpoint_grid,
+            "potcars": numbers.potcars,
+        }
         return _document(candidate, numbers, settings, magnetism, campaign, keep_order=True)
     except VaspOutputError as error:
         raise UserError(str(error)) from error

@@ -47,6 +47,7 @@ class VaspNumbers:
     incar: dict[str, Any] = field(default_factory=dict)
     kpoint_grid: list[int] = field(default_factory=list)
     scf_energies: list[float] = field(default_factory=list)
+    potcars: list[str] = field(default_factory=list)  # titles, such as "PAW_PBE Fe_pv 02Aug2007"
 
 
 def read_folder(folder: Path) -> VaspNumbers:
@@ -85,6 +86,7 @@ def read_folder(folder: Path) -> VaspNumbers:
         version=str(run.vasp_version),
         incar=dict(run.incar),
         kpoint_grid=[int(number) for number in run.kpoints.kpts[0]],
+        potcars=[str(title) for title in run.potcar_symbols],
     )
 
 

@@ -215,6 +215,19 @@ def test_a_folder_of_someones_becomes_a_label(tmp_path):
         recompute_label(label, tmp_path)
 
 
+def test_runs_with_other_potcars_are_other_labels(tmp_path):
+    keys = []
+    for name in ("a", "b"):
+        run_of_someone(tmp_path / name, [2.1, -2.1, 0.3, 0.3])
+        text = (tmp_path / name / "vasprun.xml").read_text()
+        assert "PAW_PBE Fe " in text
+        (tmp_path / name / "vasprun.xml").write_text(text.replace("PAW_PBE Fe ", f"PAW_PBE Fe_{name} "))
+        label = label_of_folder(tmp_path / name)
+        assert label.settings["potcars"][0].startswith(f"PAW_PBE Fe_{name} ")
+        keys.append(label.label_key)
+    assert keys[0] != keys[1]
+
+
 def test_moments_in_the_frame_of_saxis_are_turned(tmp_path):
     """With SAXIS along x VASP's z is our x, its x is our −z."""
     run_of_someone(
