@@ -93,8 +93,9 @@ def run_study(
                 version = result.labels[0].engine_version
             for one in spin_orbit_probes(candidates) if settings.anisotropy else []:
                 document, computed = find_or_compute_spin_orbit(
-                    one.structure, spin_orbit_settings(dft), spin_orbit, folder / "soc", campaign
-                )
+                    one.structure, spin_orbit_settings(dft), spin_orbit, folder / "soc", campaign,
+                    retry_failed=retry_failed,
+                )  # fmt: skip
                 result.spin_orbit.append(document)
                 version = document.engine_version
                 on_result(Progress(parameter, value, dft, one, document, computed))

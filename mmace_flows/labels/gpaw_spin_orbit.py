@@ -77,14 +77,16 @@ def find_or_compute_spin_orbit(
     folder: Path,
     campaign: str | None = None,
     progress: Progress | None = None,
+    retry_failed: bool = False,
 ) -> tuple[SpinOrbitDocument, bool]:
     """The document of a structure, and whether it had to be computed. A new one is stored before this returns.
 
+    What is in the store is not computed again, failed ones included unless ``retry_failed``.
     Raises UserError for a structure without moments or with moments off one axis.
     """
     key = spin_orbit_key(structure, GPAWEngine.name, settings.model_dump(mode="json"))
     found = store.query_one({"spin_orbit_key": key})
-    if found is not None:
+    if found is not None and (found["status"] == "converged" or not retry_failed):
         return SpinOrbitDocument.from_store(found), False
     document = run_spin_orbit(structure, settings, folder, campaign, progress)
     store.update([document.model_dump(mode="json")], key="spin_orbit_key")

@@ -16,7 +16,7 @@ from mmace_flows.labels.convergence_run import check_study, expected_costs, run_
 from mmace_flows.labels.convergence_settings import GPA, ConvergenceSettings, tolerances_from
 from mmace_flows.labels.convergence_text import settings_file, warning_lines
 from mmace_flows.labels.gpaw_settings import GPAWSettings
-from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
+from mmace_flows.schemas.spin_orbit import SpinOrbitDocument, spin_orbit_key
 from mmace_flows.schemas.structure import Candidate, MagneticStructure
 
 
@@ -164,6 +164,31 @@ def test_anisotropy_is_the_mean_of_both_ways():
         code_version="1",
     )  # fmt: skip
     assert anisotropy_of(document) == pytest.approx((3.1 - 1.2) / 2)
+
+
+def test_failed_ground_states_are_computed_again_if_asked_for(monkeypatch, tmp_path):
+    computed = []
+
+    def run(structure, settings, folder, campaign, progress):
+        computed.append(settings.dft.cutoff)
+        directions = [[1, 0, 0], [-1, 0, 0], [0, 0, 1], [0, 0, -1]]
+        failed = computed == [300.0]  # the first one of all
+        return SpinOrbitDocument(
+            spin_orbit_key=spin_orbit_key(structure, "gpaw", settings.model_dump(mode="json")), structure=structure,
+            status="failed" if failed else "converged", error="SCF not converged" if failed else None, parent="p",
+            directions=directions, energies=[1.0, 1.0, 0.0, 0.0], engine="gpaw", engine_version="1", settings={},
+            created="now", code_version="1",
+        )  # fmt: skip
+
+    monkeypatch.setattr("mmace_flows.labels.gpaw_spin_orbit.run_spin_orbit", run)
+    store = MemoryStore(key="spin_orbit_key")
+    store.connect()
+    settings = ConvergenceSettings(cutoffs=[300, 400], kpoints=[0.1], smearings=[0.1], quantities=["anisotropy"])
+    first = run_study(settings, [fe()], None, store, tmp_path)
+    assert first.scans[0].points[0].failed == "SCF not converged"
+    assert run_study(settings, [fe()], None, store, tmp_path) == first and computed == [300.0, 400.0]
+    again = run_study(settings, [fe()], None, store, tmp_path, retry_failed=True)
+    assert computed == [300.0, 400.0, 300.0] and again.scans[0].points[0].failed is None
 
 
 def test_structures_that_cannot_be_judged_are_refused_before_anything_is_computed():
