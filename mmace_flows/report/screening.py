@@ -65,10 +65,9 @@ def _ranking(state: ScreeningState) -> Section:
     table = html.table(
         ["", "formula", "ordering", f"model {head}", "spread of K1 (MJ/m³)", f"DFT {head}", "trained on"], rows, 3
     )
-    more = len([row for row in state.ranking if row.best is not None]) - len(rows)
-    body = table + (
-        html.paragraph(f"{more} more rows stand in the table: mmace query anisotropy.", "soft") if more else ""
-    )
+    # the state keeps but a part of the ranking, so that a number of further rows would be too small
+    more = len([row for row in state.ranking if row.best is not None]) > len(rows)
+    body = table + (html.paragraph("More rows stand in the table: mmace query anisotropy.", "soft") if more else "")
     return Section("ranking", "Ranking", body)
 
 

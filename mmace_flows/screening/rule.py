@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmace_flows.schemas.screening import Quantity, Ranked
 from mmace_flows.schemas.structure import Document, content_hash
@@ -27,6 +27,15 @@ class ScreeningRule(Document):
     max_rounds: int = Field(default=4, ge=1, description="rounds at most")
     max_runs: int = Field(default=200, ge=2, description="DFT runs at most: the budget")
     seed: int = Field(default=0, ge=0, description="of the choice of the first and of the held-out crystals")
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> ScreeningRule:
+        if self.max_runs < self.held_out + 2:
+            raise ValueError(
+                f"max_runs {self.max_runs} leaves fewer than two runs to train on beside {self.held_out} held-out "
+                f"crystals; give max_runs {self.held_out + 2} at least, or a smaller held_out"
+            )
+        return self
 
     def decide(self, number: int, overlap: float | None, runs: int, left: int) -> Decision:
         """Go on or stop after round ``number``.

@@ -67,6 +67,15 @@ def test_choice_keeps_to_the_budget():
     assert rule.choose(rows, runs=25) == []
 
 
+def test_a_budget_that_leaves_nothing_to_train_on_is_refused_before_any_dft():
+    with pytest.raises(ValueError, match="max_runs 5 leaves fewer than two runs to train on beside 4 held-out"):
+        ScreeningRule(max_runs=5)
+    rule = ScreeningRule(max_runs=6)
+    found = collect_prospects("c", sources(8), rule, 1000)
+    held = {one.prospect_id: one.held_out for one in found}
+    assert [held[key] for key in first_runs(found, rule)] == [True] * 4 + [False] * 2
+
+
 @pytest.mark.parametrize(
     ("number", "overlap", "runs", "left", "decision", "said"),
     [
