@@ -81,7 +81,7 @@ def query_anisotropy(
         )
     )  # fmt: skip
     table = _table(data_dir)
-    total = count(table, query)
+    total, before = count(table, query), 0 if everything else query.skip
     entries = list(find_entries(table, query, everything))
     if not entries and total == 0 and table.estimated_document_count() == 0:
         raise UserError("the table is empty; fill it with `mmace build anisotropy`, after `mmace soc` or a screening")
@@ -91,7 +91,7 @@ def query_anisotropy(
         if output is None:
             console = output_console()
             console.print(made)
-            typer.echo(_counted(len(rows), total, query.skip), err=True)
+            typer.echo(_counted(len(rows), total, before), err=True)
             return
         text = _rendered(made)
     elif wanted == "json":
@@ -106,7 +106,7 @@ def query_anisotropy(
         from mmace_flows.execution.processes import write_file
 
         write_file(output, text)
-        typer.echo(f"{output}: {_counted(len(rows), total, 0 if everything else query.skip)}", err=True)
+        typer.echo(f"{output}: {_counted(len(rows), total, before)}", err=True)
 
 
 def _format(chosen: str | None, output: Path | None) -> str:
