@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from analytic_engine import AnalyticEngine
 from maggma.stores import MemoryStore
@@ -17,3 +19,16 @@ def labels():
     store = MemoryStore(key="label_key")
     store.connect()
     return store
+
+
+@pytest.fixture
+def told(labels, tmp_path, monkeypatch):
+    """(stage, message) of the events of jobs, whose stores are ``labels`` and a folder."""
+    events = []
+    fake = SimpleNamespace(
+        labels=labels,
+        scratch=lambda campaign, key: tmp_path / campaign / key,
+        event=lambda campaign, stage, message, **data: events.append((stage, message)),
+    )
+    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: fake)
+    return events

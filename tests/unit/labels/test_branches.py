@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from analytic_engine import AnalyticEngine
@@ -54,14 +52,7 @@ def test_the_lowest_of_each_geometry_is_kept(labels, tmp_path):
     assert branch_line(rows[2]).startswith("started FM: set aside")
 
 
-def test_the_flow_keeps_the_lowest_and_tells_the_others(labels, tmp_path, monkeypatch):
-    told = []
-    fake = SimpleNamespace(
-        labels=labels,
-        scratch=lambda campaign, key: tmp_path / campaign / key,
-        event=lambda campaign, stage, message, **data: told.append((stage, message)),
-    )
-    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: fake)
+def test_the_flow_keeps_the_lowest_and_tells_the_others(labels, told, monkeypatch):
     monkeypatch.setattr("mmace_flows.labels.gpaw_engine.GPAWEngine", lambda settings: MagneticEngine())
     long = [[0.0, 0.0, 5.67], [0.0, 0.0, 5.67]]  # the moments that a model had found
     flow = BranchesMaker(states=("NM", "AFM")).make(iron(), "study", starts=[long])

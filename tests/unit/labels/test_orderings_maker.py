@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from analytic_engine import AnalyticEngine
 from ase.build import bulk
@@ -24,14 +22,7 @@ def crystal(name: str, a: float, moment: float) -> Candidate:
     return Candidate(structure=structure, operation="random", magnetic_state="FM" if moment else "NM")
 
 
-def test_every_ordering_becomes_a_label_and_the_lowest_is_told(labels, tmp_path, monkeypatch):
-    told = []
-    fake = SimpleNamespace(
-        labels=labels,
-        scratch=lambda campaign, key: tmp_path / campaign / key,
-        event=lambda campaign, stage, message, **data: told.append((stage, message)),
-    )
-    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: fake)
+def test_every_ordering_becomes_a_label_and_the_lowest_is_told(labels, told, monkeypatch):
     monkeypatch.setattr("mmace_flows.labels.gpaw_engine.GPAWEngine", lambda settings: AnalyticEngine())
     maker = LabelOrderingsMaker(enumerate=EnumerateSettings(max_cells=2, engine="exact"), max_atoms=2)
     crystals = [crystal("Fe", 2.8, 2.2), crystal("Al", 3.2, 0.0), crystal("Mn", 2.8, 3.0)]
