@@ -102,6 +102,21 @@ def test_filters_by_value_and_order(page: Any, address: str) -> None:
     expect(page.locator(ROWS)).to_have_count(50)
 
 
+def test_filters_add_up_while_an_answer_is_awaited(page: Any, address: str) -> None:
+    page.goto(address)
+    expect(page.locator(ROWS)).to_have_count(50)
+    page.evaluate(
+        """() => {
+            const k1 = document.querySelector("#f-min_k1");
+            k1.value = "2";
+            k1.dispatchEvent(new Event("change"));
+            for (const one of ["#o-AFM", "#o-FM", "[data-symbol=Fe]", "[data-symbol=Pt]"])
+                document.querySelector(one).click();
+        }"""
+    )
+    expect(page).to_have_url(re.compile(r"elements=Fe,Pt&ordering=FM,AFM&min_k1=2"))
+
+
 def test_a_wrong_value_is_told_at_its_field(page: Any, address: str) -> None:
     page.goto(address)
     page.get_by_label("K₁ at least").fill("much")

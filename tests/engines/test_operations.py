@@ -35,10 +35,11 @@ def stores(machine: Machine, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_pause_cancel_and_resume_a_running_campaign(machine: Machine, stores) -> None:
-    # a job takes longer than a busy machine needs for one command
-    run = machine.start(*machine.run("jobs=4", "seconds=20"))
+    machine.closed.touch()
+    run = machine.start(*machine.run("jobs=4"))
     read_until(run, "began")
     code, output = machine.mmace("pause", "trivial-small")
+    machine.closed.unlink()
     assert code == 0 and "is paused" in output and "mmace resume trivial-small" in output
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 0 and "was paused or cancelled; go on with: mmace resume trivial-small" in output, output
@@ -50,6 +51,7 @@ def test_pause_cancel_and_resume_a_running_campaign(machine: Machine, stores) ->
     assert code == 0 and "trivial-small: paused" in output and "core-hours" in output
     assert "stuck: it was paused; mend with: mmace resume trivial-small" in output
 
+    machine.closed.touch()
     run = machine.start("resume", "trivial-small", "--workers", "1")
     read_until(run, "began")
     code, output = machine.mmace("cancel", "trivial-small")
@@ -58,6 +60,7 @@ def test_pause_cancel_and_resume_a_running_campaign(machine: Machine, stores) ->
     assert run.returncode == 0, output
     states = [one["state"] for one in opened.launchpad.fireworks.find()]
     assert "RUNNING" not in states and "FIZZLED" not in states and "READY" in states
+    machine.closed.unlink()
     code, output = machine.mmace("resume", "trivial-small", "--workers", "2")
     assert code == 0 and "is complete" in output, output
     assert set(events(opened, "ended").values()) == {1}, "nothing that was finished ran again"

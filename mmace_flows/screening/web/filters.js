@@ -13,8 +13,9 @@ const RANGES = [
 
 export function filters({ question, facets, problems, onchange }) {
   const problemOf = (field) => problems.find((one) => one.field === field)?.message;
-  const mode = question.any_of ? "any_of" : "elements";
-  const included = words(question.any_of || question.elements);
+  // both change before the answer comes and all of this is drawn anew: a second click adds to the first
+  let mode = question.any_of ? "any_of" : "elements";
+  let included = words(question.any_of || question.elements);
 
   function input(field, label, props = {}) {
     const problem = problemOf(field);
@@ -52,15 +53,14 @@ export function filters({ question, facets, problems, onchange }) {
     );
   }
 
-  const setElements = ({ included: taken, excluded, focus }) =>
-    onchange(
-      {
-        elements: mode === "elements" ? taken.join(",") : "",
-        any_of: mode === "any_of" ? taken.join(",") : "",
-        exclude: excluded.join(","),
-      },
-      `[data-symbol="${focus}"]`,
-    );
+  const taken = () => ({
+    elements: mode === "elements" ? included.join(",") : "",
+    any_of: mode === "any_of" ? included.join(",") : "",
+  });
+  const setElements = ({ excluded, focus, ...now }) => {
+    included = now.included;
+    onchange({ ...taken(), exclude: excluded.join(",") }, `[data-symbol="${focus}"]`);
+  };
 
   const modes = el(
     "div",
@@ -77,14 +77,10 @@ export function filters({ question, facets, problems, onchange }) {
           name: "mode",
           id: `mode-${value}`,
           checked: mode === value,
-          onchange: () =>
-            onchange(
-              {
-                elements: value === "elements" ? included.join(",") : "",
-                any_of: value === "any_of" ? included.join(",") : "",
-              },
-              `mode-${value}`,
-            ),
+          onchange: () => {
+            mode = value;
+            onchange(taken(), `mode-${value}`);
+          },
         }),
         el("span", null, text),
       ),
@@ -92,6 +88,7 @@ export function filters({ question, facets, problems, onchange }) {
   );
 
   const chosenOrders = words(question.ordering);
+  const checkedOrders = () => ORDERINGS.filter((one) => orders.querySelector(`#o-${one}`).checked).join(",");
   const orders = el(
     "div",
     { class: "chips", role: "group", "aria-label": "Magnetic ordering" },
@@ -103,16 +100,7 @@ export function filters({ question, facets, problems, onchange }) {
           type: "checkbox",
           id: `o-${one}`,
           checked: chosenOrders.includes(one),
-          onchange: (event) =>
-            onchange(
-              {
-                ordering: (event.target.checked
-                  ? [...chosenOrders, one]
-                  : chosenOrders.filter((other) => other !== one)
-                ).join(","),
-              },
-              `o-${one}`,
-            ),
+          onchange: () => onchange({ ordering: checkedOrders() }, `o-${one}`),
         }),
         el("span", null, el("i", { class: `swatch ${one}` }), one),
       ),

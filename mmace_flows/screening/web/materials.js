@@ -16,9 +16,10 @@ export async function materials(main, address) {
   running?.abort();
   running = new AbortController();
   const { signal } = running;
+  // changes what the address says now, which is ahead of what is drawn while an answer is awaited
   const go = (changes, focus) => {
     sessionStorage.setItem("mmace-focus", focus ?? "");
-    location.hash = `#/materials?${text(changed(question, changes))}`;
+    location.hash = `#/materials?${text(changed(parse(location.hash.split("?")[1] ?? ""), changes))}`;
   };
   if (!main.querySelector(".materials"))
     replace(main, el("div", { class: "materials" }, el("p", { class: "loading" }, "Loading …")));

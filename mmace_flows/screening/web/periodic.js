@@ -36,11 +36,9 @@ export function periodicTable({ there, included, excluded, onchange }) {
 
   function toggle(symbol) {
     const next = NEXT[state(symbol)];
-    onchange({
-      included: next === "in" ? [...included, symbol] : included.filter((other) => other !== symbol),
-      excluded: next === "out" ? [...excluded, symbol] : excluded.filter((other) => other !== symbol),
-      focus: symbol,
-    });
+    included = included.filter((other) => other !== symbol).concat(next === "in" ? symbol : []);
+    excluded = excluded.filter((other) => other !== symbol).concat(next === "out" ? symbol : []);
+    onchange({ included, excluded, focus: symbol });
   }
 
   // arrows move through the table, which is one stop of the tab key
