@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from mmace_flows.properties.anisotropy import perpendicular
 from mmace_flows.properties.anisotropy_values import surface_of
 from mmace_flows.schemas.anisotropy_entry import AnisotropyEntry, AnisotropyValues, Level
 
@@ -96,9 +97,8 @@ def comparison(entry: AnisotropyEntry) -> Comparison:
     angles = np.linspace(0.0, np.pi, CIRCLE_POINTS)
     easy, hard = np.array(entry.values.easy), np.array(entry.values.hard)
     across = hard - (hard @ easy) * easy
-    if np.linalg.norm(across) < 1e-6:  # no anisotropy: any circle is as good
-        across = np.roll(easy, 1) - (np.roll(easy, 1) @ easy) * easy
-    across = across / np.linalg.norm(across)
+    size = np.linalg.norm(across)
+    across = across / size if size > 1e-6 else perpendicular(easy)[0]  # no anisotropy: any circle is as good
     vectors = np.cos(angles)[:, None] * easy + np.sin(angles)[:, None] * across
 
     def along(values: AnisotropyValues | None) -> list[float] | None:

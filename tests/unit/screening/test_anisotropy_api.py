@@ -99,6 +99,17 @@ def test_one_entry_with_structure_surface_and_comparison(client: TestClient) -> 
     assert client.get(f"/api/anisotropy/{only_model}/surface?level=DFT").status_code == 404
 
 
+def test_without_anisotropy_any_circle_is_shown(tmp_path: Path) -> None:
+    along = [3**-0.5] * 3
+    stores = Collections()
+    stores.add(prediction(structure(["Fe", "Pt"]), k1=0.0, easy=along, hard=along))
+    build_anisotropy(stores)
+    client = client_of(stores, tmp_path)
+    key = client.get("/api/anisotropy").json()["rows"][0]["entry_id"]
+    circle = client.get(f"/api/anisotropy/{key}/comparison").json()["circle"]
+    assert circle["model"] == pytest.approx([0.0] * 91)
+
+
 @pytest.mark.parametrize("key", ["0" * 32, "zz", "../../etc/passwd", "%00", "a" * 4000, "{$ne:1}"])
 def test_an_entry_that_is_not_there(client: TestClient, key: str) -> None:
     for tail in ("", "/surface", "/comparison", "/structure.cif"):
