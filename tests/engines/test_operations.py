@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from execution_tools import Machine, events, kill, read_until, wait_for
+from execution_tools import Machine, events, read_until, wait_for
 from slurm_tools import STEPS
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    found = Machine(tmp_path)
-    found.environment.pop("MMACE_PROJECT", None)
-    yield found
-    pid = found.mongod()
-    if pid is not None:
-        kill(pid)
-
-
-@pytest.fixture
-def stores(machine: Machine, monkeypatch: pytest.MonkeyPatch):
-    """Opens the machine's stores in this process when called."""
-    from mmace_flows.execution.connection import disconnect
-    from mmace_flows.execution.stores import open_stores
-
-    for key in ("HOME", "MMACE_DATA_DIR"):
-        monkeypatch.setenv(key, machine.environment[key])
-    yield lambda: open_stores()
-    disconnect()
 
 
 def test_pause_cancel_and_resume_a_running_campaign(machine: Machine, stores) -> None:
