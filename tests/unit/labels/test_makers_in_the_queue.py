@@ -1,13 +1,16 @@
-"""Jobs of Quantum ESPRESSO: what they carry through the queue."""
+"""Jobs of Quantum ESPRESSO and of VASP: what they carry through the queue."""
 
 from types import SimpleNamespace
 
+import pytest
 from analytic_engine import AnalyticEngine
 from monty.json import MontyDecoder, jsanitize
 
 from mmace_flows.labels.espresso_makers import EspressoLabelMaker, EspressoRelaxMaker
 from mmace_flows.labels.espresso_settings import EspressoSettings
 from mmace_flows.labels.relaxation import RelaxSettings
+from mmace_flows.labels.vasp_makers import VaspLabelMaker, VaspRelaxMaker
+from mmace_flows.labels.vasp_settings import VaspSettings
 from mmace_flows.structures.base_cells import bain_candidates
 
 
@@ -15,7 +18,18 @@ def through_the_queue(job):
     return MontyDecoder().process_decoded(jsanitize(job, strict=True, enum_values=True, allow_bson=True))
 
 
-def test_settings_survive_the_queue_and_reach_the_engine(labels, tmp_path, monkeypatch):
+ESPRESSO = EspressoSettings.small(constraint="atomic", pseudopotentials={"Fe": "Fe.upf"})
+VASP = VaspSettings.small(spin_orbit=True, potcars={"Fe": "Fe_pv"})
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "makers"),
+    [
+        ("espresso", ESPRESSO, (EspressoLabelMaker, EspressoRelaxMaker)),
+        ("vasp", VASP, (VaspLabelMaker, VaspRelaxMaker)),
+    ],
+)
+def test_settings_survive_the_queue_and_reach_the_engine(engine, settings, makers, labels, tmp_path, monkeypatch):
     asked = []
     stores = SimpleNamespace(labels=labels, scratch=lambda *names: tmp_path, event=lambda *words, **data: None)
     monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: stores)
@@ -23,13 +37,12 @@ def test_settings_survive_the_queue_and_reach_the_engine(labels, tmp_path, monke
         "mmace_flows.labels.engine.get_engine",
         lambda name, settings, symbols: asked.append((name, settings, set(symbols))) or AnalyticEngine(),
     )
-    settings = EspressoSettings.small(constraint="atomic", pseudopotentials={"Fe": "Fe.upf"})
     candidate = bain_candidates([1.2], ["AFM"])[0]
-    for maker in (EspressoLabelMaker(settings=settings), EspressoRelaxMaker(settings=settings)):
+    for maker in [kind(settings=settings) for kind in makers]:
         job = through_the_queue(maker.make(candidate, "feni"))
         assert type(job.maker) is type(maker) and job.maker.settings == settings
         assert job.name == f"{maker.stage}: bain AFM c/a 1.200"
         job.maker.run.original(job.maker, candidate, "feni")
-    assert [name for name, _, _ in asked] == ["espresso"] * 2
+    assert [name for name, _, _ in asked] == [engine] * 2
     assert asked[0][1] == settings.model_dump(mode="json") and asked[0][2] == {"Fe", "Ni"}
-    assert EspressoRelaxMaker().relax == RelaxSettings.small() and labels.count() >= 1
+    assert makers[1]().relax == RelaxSettings.small() and labels.count() >= 1
