@@ -124,10 +124,17 @@ def estimate(settings: ScreeningSettings) -> CostEstimate:
     return CostEstimate(stages=[stage for stage in made if stage.jobs])
 
 
-def spin_orbit(cutoff: float, spacing: float, width: float, directions: str, bands: int) -> SpinOrbitSettings:
+def spin_orbit(
+    cutoff: float, spacing: float, width: float, directions: str, bands: int, max_iterations: int = 333
+) -> SpinOrbitSettings:
     """DFT of this study. Grids contain Γ; densities are converged to 1e-5."""
     dft = GPAWSettings(
-        cutoff=cutoff, kpoint_spacing=spacing, gamma=True, smearing_width=width, density_convergence=1e-5
+        cutoff=cutoff,
+        kpoint_spacing=spacing,
+        gamma=True,
+        smearing_width=width,
+        density_convergence=1e-5,
+        max_iterations=max_iterations,
     )
     return SpinOrbitSettings(dft=dft, directions=directions, bands=bands, cuts=2)
 
@@ -147,8 +154,9 @@ SMALL = ScreeningSettings(
         keep=16,
     ),
     orderings=EnumerateSettings(max_cells=1, states=["FM", "AFM", "FiM"]),
-    # quick settings: the order of the candidates, not their constants to the last digit
-    spin_orbit=spin_orbit(280.0, 0.09, 0.15, "lebedev:26", 200),
+    # quick settings: the order of the candidates, not their constants to the last digit; a frustrated order that
+    # wanders is set aside early, for it may wander for half an hour
+    spin_orbit=spin_orbit(280.0, 0.09, 0.15, "lebedev:26", 200, max_iterations=80),
     potential={"hidden": "16x0e", "r_max": 4.5, "l_pos": 2},
     training={"epochs": 150, "num_threads": 1, "max_seconds": 120.0},
     committee=2,
