@@ -29,7 +29,9 @@ class FeNiSetSettings(BaseModel):
 
     dft: GPAWSettings = Field(description="DFT of every label")
     volume: float = Field(default=FENI_VOLUME_PER_ATOM, gt=0.0, description="of base cells and path, Å³ per atom")
-    bain: dict[float, list[float]] = Field(description="factor on the volume → c/a of the path's points there")
+    bain_ratios: list[float] = Field(description="c/a of the path's points")
+    volume_factors: list[float] = Field(default=[], description="further volumes, as factors on ``volume``")
+    volume_ratios: list[float] = Field(default=[], description="c/a of the path's points at further volumes")
     states: list[MagneticState] = Field(default=["NM", "FM", "AFM"], description="of every point of the path")
     distort: DistortSettings = Field(description="how far base cells are distorted")
     distortions: dict[MagneticState, int] = Field(
@@ -45,9 +47,10 @@ class FeNiSetSettings(BaseModel):
 def candidates(settings: FeNiSetSettings) -> tuple[list[Candidate], list[Candidate]]:
     """What is labelled self-consistently, and what with its total moment held."""
     bases = base_candidates(settings.volume)
+    path = [(1.0, settings.bain_ratios), *((factor, settings.volume_ratios) for factor in settings.volume_factors)]
     free = [
         one
-        for factor, ratios in settings.bain.items()
+        for factor, ratios in path
         for one in bain_candidates(ratios, settings.states, settings.volume * factor, group="train")
     ]
     for number, (state, count) in enumerate(settings.distortions.items()):
@@ -74,12 +77,12 @@ def estimate(settings: FeNiSetSettings) -> CostEstimate:
     )
 
 
-PATH = [0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, 2**0.5, 1.5, 1.6, 1.7]
-
 SMALL = FeNiSetSettings(
     # what mmace converge recommends for 3 meV per atom between the states and ends of the path: docs/convergence.md
     dft=GPAWSettings(cutoff=400.0, kpoints=(8, 8, 4), smearing_width=0.15),
-    bain={1.0: PATH, 0.85: [1.0, 1.2, 2**0.5, 1.6], 0.93: [1.0, 1.2, 2**0.5, 1.6], 1.1: [1.0, 1.2, 2**0.5, 1.6]},
+    bain_ratios=[0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, 2**0.5, 1.5, 1.6, 1.7],
+    volume_factors=[0.85, 0.93, 1.1],
+    volume_ratios=[1.0, 1.2, 2**0.5, 1.6],
     distort=DistortSettings(volume_scale=(0.85, 1.2), strain=0.02),
     distortions={"NM": 4, "FM": 16, "AFM": 16},
     fixed_moments={"FM": [0.3, 0.6, 0.85, 1.3, 1.6], "AFM": [0.15, 0.4]},
@@ -96,7 +99,8 @@ PRESETS: dict[str, FeNiSetSettings] = {
             "dft": GPAWSettings.small(
                 kpoints=(2, 2, 1), density_convergence=1e-3, eigenstates_convergence=1e-6, max_iterations=80
             ),
-            "bain": {1.0: [1.0]},
+            "bain_ratios": [1.0],
+            "volume_factors": [],
             "states": ["FM"],
             "distort": DistortSettings(volume_scale=(1.0, 1.0), displacement=0.0),  # cells keep their symmetry
             "distortions": {},

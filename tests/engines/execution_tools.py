@@ -37,14 +37,11 @@ class Settings(BaseModel):
 PRESETS = {"small": Settings(), "paper": Settings(core_hours=1000.0)}
 
 
-CLOSED = Path(__file__).with_name("closed")  # while this file is there, no job ends
-
-
 @job(data=["array"])
 def add(campaign, number, seconds):
     open_stores().event(campaign, "add", f"began {number}", energy=-1.5 * number)
     time.sleep(seconds)
-    while CLOSED.exists():
+    while Path(__file__).with_name(f"closed-{campaign}").exists():  # as the file of `Machine.closed`
         time.sleep(0.05)
     open_stores().event(campaign, "add", f"ended {number}")
     return {"number": number, "array": [float(number)] * 100}
@@ -124,8 +121,8 @@ class Machine:
 
     @property
     def closed(self) -> Path:
-        """The file that keeps jobs of `RECIPE` from ending, however slow the machine."""
-        return self.folder / "closed"
+        """The file that keeps jobs of the campaign trivial-small from ending, however slow the machine."""
+        return self.folder / "closed-trivial-small"
 
     def run(self, *settings: str) -> list[str]:
         """Arguments of `mmace run` with two workers."""

@@ -22,13 +22,14 @@ def labels():
 
 
 @pytest.fixture
-def told(labels, tmp_path, monkeypatch):
-    """(stage, message) of the events of jobs, whose stores are ``labels`` and a folder."""
+def job_stores(labels, tmp_path, monkeypatch):
+    """The stores that a job opens: ``labels``, a folder, and ``events`` (campaign, stage, message, data)."""
     events = []
     fake = SimpleNamespace(
         labels=labels,
         scratch=lambda campaign, key: tmp_path / campaign / key,
-        event=lambda campaign, stage, message, **data: events.append((stage, message)),
+        event=lambda campaign, stage, message, **data: events.append((campaign, stage, message, data)),
+        events=events,
     )
     monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: fake)
-    return events
+    return fake

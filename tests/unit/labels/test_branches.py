@@ -52,7 +52,7 @@ def test_the_lowest_of_each_geometry_is_kept(labels, tmp_path):
     assert branch_line(rows[2]).startswith("started FM: set aside")
 
 
-def test_the_flow_keeps_the_lowest_and_tells_the_others(labels, told, monkeypatch):
+def test_the_flow_keeps_the_lowest_and_tells_the_others(labels, job_stores, monkeypatch):
     monkeypatch.setattr("mmace_flows.labels.gpaw_engine.GPAWEngine", lambda settings: MagneticEngine())
     long = [[0.0, 0.0, 5.67], [0.0, 0.0, 5.67]]  # the moments that a model had found
     flow = BranchesMaker(states=("NM", "AFM")).make(iron(), "study", starts=[long])
@@ -64,6 +64,6 @@ def test_the_flow_keeps_the_lowest_and_tells_the_others(labels, told, monkeypatc
     assert output["magnetic_state"] == "FM" and len(output["branches"]) == 3
     # −0.1 eV/μB · 11.34 μB over two atoms
     assert output["branches"][-1]["energy_above_lowest"] == pytest.approx(0.567)
-    lines = [message for stage, message in told if stage == "lowest"]
+    lines = [message for _, stage, message, _ in job_stores.events if stage == "lowest"]
     assert lines[0].startswith("started FM, reached FM: 0.0 meV/atom") and len(lines) == 3
     assert labels.count() == 3

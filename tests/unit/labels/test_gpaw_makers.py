@@ -1,7 +1,5 @@
 """Jobs: names, what they carry through the queue, and what they do when run."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from analytic_engine import AnalyticEngine
@@ -19,25 +17,17 @@ from mmace_flows.structures.distort import DistortSettings, distort
 
 
 @pytest.fixture
-def stores(monkeypatch, labels, tmp_path):
-    """The stores that a job opens, in memory, and the analytic engine in GPAW's place."""
-    events = []
-    fake = SimpleNamespace(
-        labels=labels,
-        scratch=lambda campaign, key: tmp_path / campaign / key,
-        event=lambda campaign, stage, message, **data: events.append((campaign, stage, message, data)),
-        events=events,
-        engines=[],
-    )
+def stores(monkeypatch, job_stores):
+    """The stores that a job opens, and the analytic engine in GPAW's place."""
+    job_stores.engines = []
 
     def engine(settings):
         assert isinstance(settings, GPAWSettings)
-        fake.engines.append(AnalyticEngine())
-        return fake.engines[-1]
+        job_stores.engines.append(AnalyticEngine())
+        return job_stores.engines[-1]
 
-    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: fake)
     monkeypatch.setattr("mmace_flows.labels.gpaw_engine.GPAWEngine", engine)
-    return fake
+    return job_stores
 
 
 def run(job):

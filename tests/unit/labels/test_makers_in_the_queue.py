@@ -1,7 +1,5 @@
 """Jobs of Quantum ESPRESSO and of VASP: what they carry through the queue."""
 
-from types import SimpleNamespace
-
 import pytest
 from analytic_engine import AnalyticEngine
 from monty.json import MontyDecoder, jsanitize
@@ -29,10 +27,8 @@ VASP = VaspSettings.small(spin_orbit=True, potcars={"Fe": "Fe_pv"})
         ("vasp", VASP, (VaspLabelMaker, VaspRelaxMaker)),
     ],
 )
-def test_settings_survive_the_queue_and_reach_the_engine(engine, settings, makers, labels, tmp_path, monkeypatch):
+def test_settings_survive_the_queue_and_reach_the_engine(engine, settings, makers, labels, job_stores, monkeypatch):
     asked = []
-    stores = SimpleNamespace(labels=labels, scratch=lambda *names: tmp_path, event=lambda *words, **data: None)
-    monkeypatch.setattr("mmace_flows.execution.stores.open_stores", lambda: stores)
     monkeypatch.setattr(
         "mmace_flows.labels.engine.get_engine",
         lambda name, settings, symbols: asked.append((name, settings, set(symbols))) or AnalyticEngine(),

@@ -22,7 +22,7 @@ def crystal(name: str, a: float, moment: float) -> Candidate:
     return Candidate(structure=structure, operation="random", magnetic_state="FM" if moment else "NM")
 
 
-def test_every_ordering_becomes_a_label_and_the_lowest_is_told(labels, told, monkeypatch):
+def test_every_ordering_becomes_a_label_and_the_lowest_is_told(labels, job_stores, monkeypatch):
     monkeypatch.setattr("mmace_flows.labels.gpaw_engine.GPAWEngine", lambda settings: AnalyticEngine())
     maker = LabelOrderingsMaker(enumerate=EnumerateSettings(max_cells=2, engine="exact"), max_atoms=2)
     crystals = [crystal("Fe", 2.8, 2.2), crystal("Al", 3.2, 0.0), crystal("Mn", 2.8, 3.0)]
@@ -36,7 +36,7 @@ def test_every_ordering_becomes_a_label_and_the_lowest_is_told(labels, told, mon
     assert [row["crystal"] for row in rows] == [0, 2] and all(row["labelled"] == row["orderings"] > 2 for row in rows)
     assert [row["formula"] for row in rows] == ["Fe", "Mn"] and rows[0]["state"] in ("FM", "AFM", "NM")
     assert labels.count() == sum(row["orderings"] for row in rows)
-    lines = [message for stage, message in told if stage == "orderings"]
+    lines = [message for _, stage, message, _ in job_stores.events if stage == "orderings"]
     assert any(line.startswith("crystal 1: no orderings, ") for line in lines)
     assert any(line.startswith("crystal 0 Fe: ") and "eV/atom" in line for line in lines)
 
