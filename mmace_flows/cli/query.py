@@ -128,7 +128,7 @@ def _table(data_dir: Path | None) -> Any:
     from mmace_flows.execution.stores import open_stores
 
     settings = existing_database(data_dir)
-    return open_stores(settings).anisotropy._collection
+    return open_stores(settings).collection("anisotropy")
 
 
 def _counted(shown: int, total: int, before: int) -> str:

@@ -49,7 +49,7 @@ def serve(
     settings = existing_database(data_dir)
     listener = _listen(host, port)
     stores = open_stores(settings)
-    application = create_app(lambda: stores.anisotropy._collection, settings, access)
+    application = create_app(lambda: stores.collection("anisotropy"), settings, access)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}/"
     typer.echo(f"{url}  (Ctrl-C ends it{'; asks for the token' if access.token else ''})")

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from pymongo.errors import PyMongoError
 
 from mmace.errors import UserError
+from mmace_flows.execution import backoff
 from mmace_flows.execution.connection import on_this_machine
 from mmace_flows.execution.processes import FileLock, ProcessName
 from mmace_flows.execution.recipe import Recipe
 from mmace_flows.schemas.campaign import Campaign
-from mmace_flows.schemas.structure import content_hash
+from mmace_flows.schemas.document import content_hash
 
 if TYPE_CHECKING:
     from mmace_flows.execution.settings import Settings
@@ -39,17 +40,14 @@ def settings_hash(recipe: Recipe, settings: BaseModel) -> str:
 
 def find_campaign(stores: Stores, name: str) -> Campaign | None:
     """The campaign of this name, or None."""
-    found = stores.campaigns.query_one({"campaign": name}, properties=list(Campaign.model_fields))
-    if found is None:
-        return None
-    found.pop("_id", None)
-    return Campaign(**found)
+    found = backoff.reading(lambda: stores.collection("campaigns").find_one({"campaign": name}))
+    return None if found is None else Campaign.from_store(found)
 
 
 def list_campaigns(stores: Stores) -> list[Campaign]:
     """All campaigns, the newest last."""
-    found = stores.campaigns.query({}, properties=list(Campaign.model_fields), sort={"created": 1})
-    return [Campaign(**{key: value for key, value in one.items() if key != "_id"}) for one in found]
+    found = backoff.reading(lambda: list(stores.collection("campaigns").find().sort("created", 1)))
+    return [Campaign.from_store(one) for one in found]
 
 
 def require_database(settings: Settings, name: str | None) -> None:
@@ -105,7 +103,7 @@ def begin_campaign(stores: Stores, recipe: Recipe, preset: str, settings: BaseMo
     )
     # whoever comes second at the same moment changes nothing
     document = campaign.model_dump(mode="json")
-    stores.campaigns._collection.update_one({"campaign": name}, {"$setOnInsert": document}, upsert=True)
+    stores.collection("campaigns").update_one({"campaign": name}, {"$setOnInsert": document}, upsert=True)
     written = find_campaign(stores, name)
     assert written is not None
     if written.settings_hash != digest:
@@ -125,7 +123,7 @@ def free_name(stores: Stores, name: str) -> str:
 
 def update_campaign(stores: Stores, name: str, **fields: Any) -> None:
     """Set fields of the campaign document (dots reach into nested ones)."""
-    stores.campaigns._collection.update_one({"campaign": name}, {"$set": fields})
+    stores.collection("campaigns").update_one({"campaign": name}, {"$set": fields})
 
 
 def _difference(old: Campaign, recipe: Recipe, settings: BaseModel) -> str:

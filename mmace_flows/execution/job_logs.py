@@ -20,14 +20,14 @@ BEGIN, END = "RUNNING fw_id: {firework} in directory: {folder}", "Rocket finishe
 
 def log_lines(stores: Stores, job: QueuedJob) -> Iterator[str]:
     """Lines about a job, the newest attempt last, with what it printed if its log can be seen from here."""
-    firework = stores.launchpad.fireworks.find_one({"fw_id": job.firework}, {"spec": 1}) or {"spec": {}}
+    firework = stores.fireworks.find_one({"fw_id": job.firework}, {"spec": 1}) or {"spec": {}}
     needs = firework["spec"].get("needs") or {}
     yield f"job {job.firework}, {job.name}: {in_words(job.state)}; campaign {firework['spec'].get('campaign', '?')}"
     if "cores" in needs:
         gpus = f", {needs['gpus']} GPU" if needs.get("gpus") else ""
         size = f"{needs['cores']} cores{gpus}, {needs['memory_gb']:.0f} GB"
         yield f"needs: {needs['category']} worker, {size}, expected {duration(needs['seconds'])}"
-    launches = list(stores.launchpad.launches.find({"fw_id": job.firework}).sort("launch_id", 1))
+    launches = list(stores.launches.find({"fw_id": job.firework}).sort("launch_id", 1))
     if not launches:
         yield "it has not been started yet"
         return

@@ -52,7 +52,7 @@ def load_qadapter(project: Project, kind: str) -> CommonAdapter:
 def count_jobs(stores: Stores, worker: WorkerConfig, *states: str) -> int:
     """Jobs in these states that this kind of worker takes."""
     query = {**worker_query(stores, worker), "state": {"$in": states}}
-    return stores.launchpad.fireworks.count_documents(query)
+    return stores.fireworks.count_documents(query)
 
 
 def worker_query(stores: Stores, worker: WorkerConfig) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def open_campaigns(stores: Stores, only: str | None = None) -> list[str]:
     ``only``: just this one; it need not have a document.
     """
     closed = {"$or": [{"details.paused": {"$ne": None}}, {"details.cancelled": {"$ne": None}}]}
-    campaigns = stores.campaigns._collection
+    campaigns = stores.collection("campaigns")
     if only is not None:
         return [] if campaigns.count_documents({"campaign": only, **closed}, limit=1) else [only]
     # while a campaign is being submitted its jobs are there before its workflow is
@@ -67,4 +67,4 @@ def waiting(stores: Stores, campaigns: Sequence[str], states: Sequence[str], off
     if not campaigns:
         return False
     query = {"spec.campaign": {"$in": list(campaigns)}, "state": {"$in": list(states)}}
-    return stores.launchpad.fireworks.find_one(query | (offer.query() if offer else {}), {"_id": 1}) is not None
+    return stores.fireworks.find_one(query | (offer.query() if offer else {}), {"_id": 1}) is not None

@@ -90,5 +90,5 @@ def _mend(stores: Stores, worker: FWorker) -> None:
     from mmace_flows.execution.recovery import recover
 
     held = {**worker.query, "state": {"$in": ["RESERVED", "RUNNING"]}}
-    for campaign in stores.launchpad.fireworks.distinct("spec.campaign", held):
+    for campaign in stores.fireworks.distinct("spec.campaign", held):
         recover(stores, campaign, others_live=True)

@@ -49,7 +49,7 @@ def cancel_job(stores: Stores, campaign: Campaign, job: QueuedJob) -> str:
     if job.state in DONE:
         raise UserError(f"job {job.firework} ({job.name}) is finished; finished jobs stay")
     trust_recipe(campaign)
-    fireworks = stores.launchpad.fireworks
+    fireworks = stores.fireworks
     now = stores.now().isoformat(timespec="seconds")
     fireworks.update_one({"fw_id": job.firework}, {"$set": {"spec.cancelled": now}})
     if job.state in RUNNING:
@@ -79,7 +79,7 @@ def retry(stores: Stores, campaign: Campaign, job: QueuedJob | None = None) -> l
     else:
         chosen = [one for one in found if one.state in FAILED]
     for one in chosen:
-        stores.launchpad.fireworks.update_one(
+        stores.fireworks.update_one(
             {"fw_id": one.firework}, {"$unset": {"spec.needs.deaths": True, "spec.cancelled": True}}
         )
         if one.state in SKIPPED:
@@ -94,7 +94,7 @@ def find_job(stores: Stores, campaign: str | None, text: str) -> QueuedJob:
     """A job by its number, its name, or a part of its name. Raises UserError that lists those that would fit."""
     fields = {"fw_id": 1, "name": 1, "state": 1, "spec.campaign": 1}
     if text.isdigit():
-        one = stores.launchpad.fireworks.find_one({"fw_id": int(text)}, fields)
+        one = stores.fireworks.find_one({"fw_id": int(text)}, fields)
         if one is None or (campaign is not None and one["spec"].get("campaign") != campaign):
             where = f" in campaign {campaign}" if campaign else ""
             raise UserError(f"no job {text}{where}; see `mmace status`")

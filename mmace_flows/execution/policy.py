@@ -100,7 +100,7 @@ class RulesOfCampaigns:
 
     def learn(self, stores: Stores, campaign: str) -> None:
         """Read the rules of a campaign; a flow that was submitted by hand has the policy's own."""
-        found = stores.campaigns._collection.find_one({"campaign": campaign}, {"settings": 1, "estimate": 1}) or {}
+        found = stores.collection("campaigns").find_one({"campaign": campaign}, {"settings": 1, "estimate": 1}) or {}
         estimate = CostEstimate.model_validate(found["estimate"]) if found.get("estimate") else None
         self._known[campaign] = Rules.of(found.get("settings") or {}, estimate)
 

@@ -96,7 +96,7 @@ class ProgressReader:
         since = ObjectId.from_datetime(self._looked - LOOK_BACK)
         looked = self.stores.now()
         query = {"campaign": self.campaign, "_id": {"$gte": since}}
-        events = list(self.stores.events._collection.find(query).sort("_id", 1))
+        events = list(self.stores.collection("events").find(query).sort("_id", 1))
         first, new = self._seen is None, [event for event in events if event["_id"] not in (self._seen or ())]
         self._seen = {event["_id"] for event in events}
         self._looked = looked

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import gridfs
-from bson import ObjectId
 from maggma.stores import GridFSStore, MongoStore
 
 from mmace_flows.execution import backoff
@@ -101,8 +100,3 @@ def _entry(kind: str, docs: Any, key: list[str] | str) -> dict[str, Any]:
 
 def _listed(docs: Any) -> list[Any]:
     return docs if isinstance(docs, list) else [docs]
-
-
-def server_id(seconds: float) -> ObjectId:
-    """A new identifier whose time is ``seconds`` since 1970, by the server's clock and not by this machine's."""
-    return ObjectId(int(seconds).to_bytes(4, "big") + ObjectId().binary[4:])

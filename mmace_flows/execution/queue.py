@@ -78,7 +78,7 @@ def submitted(stores: Stores, campaign: str) -> list[int]:
 
 def jobs(stores: Stores, campaign: str) -> list[QueuedJob]:
     """All jobs of the campaign that the queue knows by now, in the order in which they were made."""
-    fireworks = stores.launchpad.fireworks
+    fireworks = stores.fireworks
     fields = {"_id": 0, "fw_id": 1, "name": 1, "state": 1, "spec.needs.cores": 1}
     found = fireworks.find({"spec.campaign": campaign}, fields, **_hint(fireworks, STATUS_INDEX))
     made = (QueuedJob(job["fw_id"], job["name"], job["state"], _cores(job)) for job in found)
@@ -92,7 +92,7 @@ def _cores(firework: dict[str, Any]) -> int:
 def runtimes(stores: Stores, fireworks: Iterable[int], state: str = "COMPLETED") -> dict[int, float]:
     """Seconds that each job took which ended in this state, by firework."""
     query = {"fw_id": {"$in": list(fireworks)}, "state": state}
-    launches = stores.launchpad.launches
+    launches = stores.launches
     found = launches.find(query, {"_id": 0, "fw_id": 1, "runtime_secs": 1}, **_hint(launches, COST_INDEX))
     return {launch["fw_id"]: float(launch.get("runtime_secs") or 0.0) for launch in found}
 
@@ -115,7 +115,7 @@ def counts(stores: Stores, campaigns: Iterable[str]) -> dict[str, Counts]:
         {"$group": {"_id": key, "jobs": {"$sum": 1}}},
     ]
     found = {name: Counts(Counter(), Counter(), Counter()) for name in wanted}
-    fireworks = stores.launchpad.fireworks
+    fireworks = stores.fireworks
     for group in fireworks.aggregate(pipeline, **_hint(fireworks, STATUS_INDEX)):
         one, state = found[group["_id"]["campaign"]], group["_id"]["state"]
         one.states[state] += group["jobs"]
@@ -135,13 +135,13 @@ def _hint(collection: Collection[dict[str, Any]], index: list[tuple[str, int]]) 
 
 def failure_message(stores: Stores, firework: int) -> str:
     """Why a job failed: the last line of what it raised."""
-    launch = stores.launchpad.launches.find_one(
+    launch = stores.launches.find_one(
         {"fw_id": firework, "state": "FIZZLED"}, {"action.stored_data": 1}, sort=[("launch_id", -1)]
     )
     data: dict[str, Any] = ((launch or {}).get("action") or {}).get("stored_data") or {}
     trace = (data.get("_exception") or {}).get("_stacktrace") or ""
     if launch is None:  # it could not even be read
-        document = stores.launchpad.fireworks.find_one({"fw_id": firework}, {"spec._exception_details": 1}) or {}
+        document = stores.fireworks.find_one({"fw_id": firework}, {"spec._exception_details": 1}) or {}
         trace = (document.get("spec", {}).get("_exception_details") or {}).get("_stacktrace") or ""
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     return lines[-1] if lines else "its process ended without a message (out of memory?)"
@@ -153,7 +153,7 @@ def interrupted(stores: Stores, campaign: str) -> list[int]:
     Putting a job back into the queue archives its launch, whoever does it: Ctrl-C at once, a resume after a kill.
     """
     query = {"spec.campaign": campaign, "state": "READY", "archived_launches.0": {"$exists": True}}
-    return [job["fw_id"] for job in stores.launchpad.fireworks.find(query, {"fw_id": 1})]
+    return [job["fw_id"] for job in stores.fireworks.find(query, {"fw_id": 1})]
 
 
 def rerun_failed(stores: Stores, campaign: str) -> list[QueuedJob]:

@@ -69,12 +69,12 @@ def recover(
     try:
         return _recover(stores, campaign, others_live, give_up)
     finally:
-        stores.campaigns._collection.update_one({"campaign": campaign}, {"$unset": {"recovering": True}})
+        stores.collection("campaigns").update_one({"campaign": campaign}, {"$unset": {"recovering": True}})
 
 
 def _take_turn(stores: Stores, campaign: str) -> bool:
     """Whether this process may mend the campaign now: one at a time may, or two would put the same job back twice."""
-    campaigns, here = stores.campaigns._collection, ProcessName.this()
+    campaigns, here = stores.collection("campaigns"), ProcessName.this()
     document = campaigns.find_one({"campaign": campaign}, {"recovering": 1})
     if document is None:
         return True  # a flow that was submitted by hand
@@ -135,7 +135,7 @@ def _note_failed(stores: Stores, firework: int) -> None:
 
 def _take_lock(stores: Stores, node: int, patience: float) -> None:
     """Take the workflow's lock. One that is held for ``patience`` seconds without pause is a dead process's."""
-    workflows = stores.launchpad.workflows
+    workflows = stores.workflows
     end = time.monotonic() + patience
     while True:
         if workflows.find_one_and_update({"nodes": node, "locked": {"$exists": False}}, {"$set": {"locked": True}}):

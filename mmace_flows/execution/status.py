@@ -59,7 +59,7 @@ def details(stores: Stores, campaign: Campaign, settings: Settings, project: Pro
     row["core_hours"] = (progress.core_seconds + lost) / 3600
     row["core_hours_expected"] = campaign.estimate.core_seconds / 3600 if campaign.estimate else None
     running = [job for job in progress.jobs if job.state in RUNNING]
-    events = stores.events._collection.find({"campaign": name}, {"_id": 0, "process": 0}).sort("_id", -1)
+    events = stores.collection("events").find({"campaign": name}, {"_id": 0, "process": 0}).sort("_id", -1)
     return row | {
         "recipe": campaign.recipe,
         "preset": campaign.preset,

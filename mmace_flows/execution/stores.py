@@ -8,25 +8,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gridfs
-from jobflow import JobStore
-from maggma.stores import MongoStore
+from bson import ObjectId
 from pymongo.errors import OperationFailure
 
 from mmace.errors import UserError
-from mmace_flows.execution import backoff, safe_loading
+from mmace_flows.execution import backoff
 from mmace_flows.execution.connection import SILENT_MS, Connection, connect
-from mmace_flows.execution.job_store import load_job_store
-from mmace_flows.execution.launchpad import ProjectLaunchPad
 from mmace_flows.execution.processes import ProcessName, make_folder
-from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectStore, server_id
 from mmace_flows.execution.queue import COST_INDEX, STATUS_INDEX
 from mmace_flows.execution.trust import trust_packages
+from mmace_flows.schemas.document import content_hash
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # FireWorks, jobflow and maggma are imported where they are needed: who only looks need not wait
+    from jobflow import JobStore
+    from maggma.stores import MongoStore
+    from pymongo.collection import Collection
+
+    from mmace_flows.execution.launchpad import ProjectLaunchPad
+    from mmace_flows.execution.project_stores import ProjectGridFSStore
     from mmace_flows.execution.settings import Settings
 
 
@@ -131,6 +135,13 @@ class Stores:
     @cached_property
     def jobs(self) -> JobStore:
         """Outputs of jobflow jobs; fields saved under ``data`` go to GridFS, or where MMACE_JOB_STORE says."""
+        from jobflow import JobStore
+
+        from mmace_flows.execution import safe_loading
+        from mmace_flows.execution.job_store import load_job_store
+        from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectStore
+
+        safe_loading.install()
         if self.connection.settings.job_store is not None:
             return load_job_store(self.connection.settings.job_store)
         store = JobStore(
@@ -143,6 +154,8 @@ class Stores:
     @property
     def arrays(self) -> ProjectGridFSStore:
         """Fields that jobs save as ``data``, in GridFS, key ``blob_uuid``."""
+        from mmace_flows.execution.project_stores import ProjectGridFSStore
+
         store: Any = self.jobs.additional_stores["data"]  # type: ignore[has-type]
         assert isinstance(store, ProjectGridFSStore)
         return store
@@ -150,11 +163,32 @@ class Stores:
     def named(self, collection: str) -> MongoStore:
         """The store of a collection of `INDEXES`, in which all documents of campaigns are: what is exported, delivered
         and asked before anything is deleted. Raises KeyError."""
+        from mmace_flows.execution.project_stores import ProjectStore
+
         store = ProjectStore(collection, key=INDEXES[collection][0][0][0])
         # this connection, which an option like --data-dir may have named, and not the one of the environment
         database = self.connection.database
         store.database, store._coll = database.name, database[collection]  # type: ignore[assignment]
         return store
+
+    def collection(self, name: str) -> Collection[dict[str, Any]]:
+        """The same documents without maggma: to look at, and to change single fields of."""
+        return self.connection.database[name]
+
+    @property
+    def fireworks(self) -> Collection[dict[str, Any]]:
+        """FireWorks' jobs, to look at. What changes their states is `launchpad`."""
+        return self.collection("fireworks")
+
+    @property
+    def launches(self) -> Collection[dict[str, Any]]:
+        """FireWorks' launches of jobs, to look at."""
+        return self.collection("launches")
+
+    @property
+    def workflows(self) -> Collection[dict[str, Any]]:
+        """FireWorks' workflows, to look at."""
+        return self.collection("workflows")
 
     def now(self) -> datetime:
         """Time by the server's clock, UTC: machines of one campaign may disagree about theirs."""
@@ -163,6 +197,10 @@ class Stores:
     @cached_property
     def launchpad(self) -> ProjectLaunchPad:
         """The FireWorks queue. Its copy of the password is dropped, so that nothing can write it anywhere."""
+        from mmace_flows.execution import safe_loading
+        from mmace_flows.execution.launchpad import ProjectLaunchPad
+
+        safe_loading.install()
         arguments = dict(self.connection.arguments)
         host, port = arguments.pop("host"), arguments.pop("port")
         username, password = arguments.pop("username", None), arguments.pop("password", None)
@@ -210,7 +248,8 @@ class Stores:
     def event(self, campaign: str, stage: str, message: str, **data: Any) -> None:
         """One line for the live display and the log; ``data`` must be JSON-able."""
         now = self.now()
-        identifier = server_id(now.timestamp())
+        # its time is the server's, and not this machine's
+        identifier = ObjectId(int(now.timestamp()).to_bytes(4, "big") + ObjectId().binary[4:])
         event = {
             "_id": identifier,
             "event_id": str(identifier),
@@ -237,8 +276,13 @@ class Stores:
 
     def ensure_indexes(self) -> None:
         """Declare indexes and the counters of the queue; does nothing where they exist, or if one may only read."""
+        declared = content_hash([INDEXES, STATUS_INDEX, COST_INDEX, version("fireworks")])
+        marks = self.collection("declared")
+        if marks.find_one({"_id": declared}) is not None:
+            return
         try:
             self._ensure_indexes()
+            marks.replace_one({"_id": declared}, {"_id": declared}, upsert=True)
         except OperationFailure as error:
             if error.code != UNAUTHORIZED:
                 raise
@@ -279,7 +323,6 @@ def open_stores(settings: Settings | None = None) -> Stores:
     key = (os.getpid(), id(connection))
     if key not in _stores:
         trust_packages(connection.settings.trusted_packages)
-        safe_loading.install()
         _stores[key] = Stores(connection)
         _stores[key].ensure_indexes()
     return _stores[key]

@@ -89,7 +89,7 @@ def _too_long(stores: Stores, name: str, project: Project | None) -> list[Stuck]
         query: dict[str, Any] = {"spec.campaign": name, "state": "READY", "spec.needs.least_seconds": {"$gt": room}}
         if categories:
             query["spec._category"] = {"$in": categories}
-        longest = stores.launchpad.fireworks.find_one(query, {"spec.needs": 1}, sort=[("spec.needs.least_seconds", -1)])
+        longest = stores.fireworks.find_one(query, {"spec.needs": 1}, sort=[("spec.needs.least_seconds", -1)])
         if longest is not None:
             needed = duration(longest["spec"]["needs"]["least_seconds"])
             what = f"jobs need {needed}, more than {kind} workers have ({walltime})"

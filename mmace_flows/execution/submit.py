@@ -62,7 +62,7 @@ def _claim(stores: Stores, name: str) -> bool:
     """Whether the claim is ours now. False also if the campaign is in the queue already."""
     now = stores.now()
     claim = {"process": str(ProcessName.this()), "time": now.isoformat(timespec="seconds")}
-    collection = stores.campaigns._collection
+    collection = stores.collection("campaigns")
     free: dict[str, Any] = {"campaign": name, "firework_ids": [], "details.submitter": None}
     if collection.update_one(free, {"$set": {"details.submitter": claim}}).modified_count:
         return True

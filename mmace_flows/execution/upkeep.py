@@ -33,9 +33,9 @@ class HeldJob:
 def held_jobs(stores: Stores, processes: Iterable[str]) -> list[HeldJob]:
     """Jobs that these worker processes run now."""
     query = {"state": "RUNNING", "fworker.name": {"$in": list(processes)}}
-    launches = list(stores.launchpad.launches.find(query, {"fw_id": 1, "fworker.name": 1, "time_start": 1}))
+    launches = list(stores.launches.find(query, {"fw_id": 1, "fworker.name": 1, "time_start": 1}))
     fields = {"fw_id": 1, "spec.campaign": 1}
-    of = {one["fw_id"]: one for one in stores.launchpad.fireworks.find({"fw_id": {"$in": _ids(launches)}}, fields)}
+    of = {one["fw_id"]: one for one in stores.fireworks.find({"fw_id": {"$in": _ids(launches)}}, fields)}
     now = stores.now()
     return [
         HeldJob(number, of[number]["spec"].get("campaign", ""), launch["fworker"]["name"], _age(launch, now))
@@ -51,7 +51,7 @@ def note_cut(stores: Stores, held: Iterable[HeldJob]) -> None:
     """
     for job in held:
         longer = LONGER * job.seconds
-        stores.launchpad.fireworks.update_one(
+        stores.fireworks.update_one(
             {"fw_id": job.firework, "spec.needs.resumes": False},
             {"$max": {"spec.needs.seconds": longer, "spec.needs.least_seconds": longer}},
         )
@@ -63,10 +63,8 @@ def end_cancelled(stores: Stores, workers: Workers) -> list[HeldJob]:
     ended = []
     for job in held_jobs(stores, processes):
         cancelled = {"campaign": job.campaign, "details.cancelled": {"$ne": None}}
-        whole = stores.campaigns._collection.count_documents(cancelled, limit=1)
-        alone = stores.launchpad.fireworks.count_documents(
-            {"fw_id": job.firework, "spec.cancelled": {"$exists": True}}, limit=1
-        )
+        whole = stores.collection("campaigns").count_documents(cancelled, limit=1)
+        alone = stores.fireworks.count_documents({"fw_id": job.firework, "spec.cancelled": {"$exists": True}}, limit=1)
         if whole or alone:
             workers.end(processes[job.process])
             ended.append(job)
@@ -79,21 +77,21 @@ def end_cancelled(stores: Stores, workers: Workers) -> list[HeldJob]:
 def defuse_cancelled(stores: Stores, fireworks: Iterable[int]) -> None:
     """Take single jobs that were cancelled off the queue for good, and not back into it."""
     query = {"fw_id": {"$in": list(fireworks)}, "spec.cancelled": {"$exists": True}, "state": {"$nin": [*DONE]}}
-    for firework in stores.launchpad.fireworks.find(query, {"fw_id": 1}):
+    for firework in stores.fireworks.find(query, {"fw_id": 1}):
         stores.launchpad.defuse_fw(firework["fw_id"])
 
 
 def campaigns_to_mend(stores: Stores) -> list[str]:
     """Campaigns with a job that counts as taken, but is in no living worker's hands."""
-    campaigns = [one["campaign"] for one in stores.campaigns._collection.find({"finished": None}, {"campaign": 1})]
+    campaigns = [one["campaign"] for one in stores.collection("campaigns").find({"finished": None}, {"campaign": 1})]
     query = {"spec.campaign": {"$in": campaigns}, "state": {"$in": ["RESERVED", "RUNNING"]}}
     fields = {"fw_id": 1, "state": 1, "spec.campaign": 1, "launches": 1, "updated_on": 1}
-    taken = list(stores.launchpad.fireworks.find(query, fields))
+    taken = list(stores.fireworks.find(query, fields))
     numbers = [number for firework in taken for number in firework["launches"]]
     here = ProcessName.this()
     living = {
         launch["fw_id"]
-        for launch in stores.launchpad.launches.find(
+        for launch in stores.launches.find(
             {"launch_id": {"$in": numbers}, "state": "RUNNING"}, {"fw_id": 1, "fworker": 1, "state_history": 1}
         )
         if launch_is_alive(stores, launch, here)
@@ -113,7 +111,7 @@ def died_too_often(stores: Stores, firework: int) -> bool:
     """Count one more death of this job's worker; whether that is enough. `mmace retry` begins counting anew."""
     from pymongo import ReturnDocument
 
-    found = stores.launchpad.fireworks.find_one_and_update(
+    found = stores.fireworks.find_one_and_update(
         {"fw_id": firework},
         {"$inc": {"spec.needs.deaths": 1}},
         {"spec.needs.deaths": 1},
@@ -126,7 +124,7 @@ def note_finished(stores: Stores) -> list[str]:
     """Write into campaigns that they are complete, where every job ended well; returns those."""
     finished = []
     query = {"finished": None, "firework_ids.0": {"$exists": True}}
-    for one in list(stores.campaigns._collection.find(query, {"campaign": 1})):
+    for one in list(stores.collection("campaigns").find(query, {"campaign": 1})):
         if complete(stores, one["campaign"]):
             now = stores.now().isoformat(timespec="seconds")
             update_campaign(stores, one["campaign"], finished=now)

@@ -25,9 +25,10 @@ from mmace_flows.labels.convergence_settings import (
     checked,
     fields_of,
 )
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.label import LabelDocument
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import Candidate, Document
+from mmace_flows.schemas.structure import Candidate
 from mmace_flows.structures.distort import DistortSettings, distort
 
 DISTORTED = "compressed and displaced"

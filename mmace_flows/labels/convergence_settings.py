@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mmace.errors import UserError, unknown_key_message
-from mmace_flows.schemas.structure import Document
+from mmace_flows.schemas.document import Document
 
 Quantity = Literal["energy", "forces", "stress", "moments", "anisotropy"]
 QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress", "moments", "anisotropy")

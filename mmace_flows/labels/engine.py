@@ -11,7 +11,8 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import MagneticStructure
 
 ENGINES = ("gpaw", "espresso", "vasp")
 

@@ -12,8 +12,8 @@ from jobflow import Job, Maker, job
 from pydantic import Field
 
 from mmace.errors import UserError
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.label import LabelDocument
-from mmace_flows.schemas.structure import Document
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

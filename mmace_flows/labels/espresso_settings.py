@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mmace_flows.labels.gpaw_settings import kpoint_grid
-from mmace_flows.schemas.structure import Document
+from mmace_flows.schemas.document import Document
 
 Grid = tuple[int, int, int]
 

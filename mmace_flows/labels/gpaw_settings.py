@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from mmace_flows.schemas.structure import Document
+from mmace_flows.schemas.document import Document
 
 
 class MixerSettings(Document):

@@ -28,8 +28,9 @@ from mmace_flows.labels.gpaw_engine import GPAWEngine, collinear_moments
 from mmace_flows.labels.gpaw_failures import failures
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.labels.labelling import LabelStore
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument, spin_orbit_key
-from mmace_flows.schemas.structure import Document, MagneticStructure
+from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.structures.directions import angles, directions, from_angles, opposite_pairs
 from mmace_flows.structures.moments import magnetic_state
 

@@ -12,8 +12,9 @@ from jobflow import Job, Maker, job
 
 from mmace_flows.labels.labelling import candidate_title
 from mmace_flows.labels.relaxation import RelaxSettings
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.label import LabelDocument
-from mmace_flows.schemas.structure import Candidate, Document
+from mmace_flows.schemas.structure import Candidate
 
 if TYPE_CHECKING:
     from mmace_flows.labels.engine import Engine

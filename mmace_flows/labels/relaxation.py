@@ -15,8 +15,9 @@ from pydantic import Field
 
 from mmace_flows.labels.engine import Engine
 from mmace_flows.labels.labelling import LabelStore, find_or_compute
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.label import LabelDocument
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 
 OnLabel = Callable[[LabelDocument, bool], None]
 

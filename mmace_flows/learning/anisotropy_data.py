@@ -17,8 +17,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from mmace.errors import UserError
+from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import MagneticStructure, content_hash
+from mmace_flows.schemas.structure import MagneticStructure
 
 if TYPE_CHECKING:
     from mmace.train import Configuration

@@ -18,7 +18,7 @@ from mmace_flows.learning.anisotropy_training import (
     with_part,
 )
 from mmace_flows.learning.train_maker import TrainedModel, at_intervals, thinned
-from mmace_flows.schemas.structure import content_hash
+from mmace_flows.schemas.document import content_hash
 
 
 @dataclass

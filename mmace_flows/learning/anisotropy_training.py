@@ -11,8 +11,8 @@ from pydantic import Field
 from mmace.errors import UserError
 from mmace_flows.learning.anisotropy_data import configuration_of
 from mmace_flows.properties.anisotropy import fit_surface
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import Document
 from mmace_flows.screening.scores import recall, spearman
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ import numpy as np
 from pydantic import Field
 
 from mmace.errors import UserError
+from mmace_flows.schemas.document import Document, content_hash
 from mmace_flows.schemas.label import LabelDocument
-from mmace_flows.schemas.structure import Document, MagneticStructure, content_hash
+from mmace_flows.schemas.structure import MagneticStructure
 
 if TYPE_CHECKING:
     from mmace.train import Configuration

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.loop import BranchErrors
-from mmace_flows.schemas.structure import Document
 
 if TYPE_CHECKING:
     from mmace import Potential

@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from mmace_flows.learning.selection import most_uncertain
-from mmace_flows.schemas.structure import Candidate, Document, MagneticState, MagneticStructure, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import Candidate, MagneticState, MagneticStructure
 from mmace_flows.structures.base_cells import BASE_RATIOS, FENI_VOLUME_PER_ATOM, bain_structure
 from mmace_flows.structures.distort import perturb, spawn_seeds
 from mmace_flows.structures.metropolis import MetropolisSettings, Progress, metropolis_candidates

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.loop import BranchErrors
-from mmace_flows.schemas.structure import Document
 
 BRIEF_MISSES = 2  # named in the short form of a reason
 

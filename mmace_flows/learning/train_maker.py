@@ -10,8 +10,8 @@ from jobflow import Maker, job
 from pydantic import Field
 
 from mmace_flows.learning.dataset import DataSet, check_no_bain, label_configuration, read_labels
+from mmace_flows.schemas.document import Document, content_hash
 from mmace_flows.schemas.label import LabelDocument
-from mmace_flows.schemas.structure import Document, content_hash
 
 if TYPE_CHECKING:
     from mmace import Potential

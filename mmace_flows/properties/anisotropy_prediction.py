@@ -16,7 +16,8 @@ from mmace_flows.labels.collinear import split_moments
 from mmace_flows.properties.anisotropy_axes import TOLERANCE
 from mmace_flows.properties.anisotropy_values import values
 from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, prediction_key
-from mmace_flows.schemas.structure import Document, MagneticStructure, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.structures.directions import directions
 from mmace_flows.structures.moments import common_axis, magnetic_state
 from mmace_flows.structures.symmetry import require_crystal

@@ -19,8 +19,9 @@ from mmace_flows.properties.anisotropy import (
 )
 from mmace_flows.properties.anisotropy_axes import TOLERANCE, magnetic_axes
 from mmace_flows.schemas.anisotropy_entry import AnisotropyValues
+from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import MagneticStructure, content_hash
+from mmace_flows.schemas.structure import MagneticStructure
 
 POLARIZATION = 11.654_013  # T Å³/μB: μ0 μB
 VACUUM = 4e-7 * pi  # μ0, T m/A

@@ -22,8 +22,8 @@ from jobflow import Maker, job
 from pydantic import Field
 
 from mmace_flows.properties.energies import model_energies
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.label import LabelDocument
-from mmace_flows.schemas.structure import Document
 from mmace_flows.structures.base_cells import volume_per_atom
 from mmace_flows.structures.moments import as_vectors, magnetic_state
 

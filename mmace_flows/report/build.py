@@ -16,9 +16,9 @@ from mmace_flows.report.html import page
 from mmace_flows.report.screening import screening_page
 from mmace_flows.report.style import to_png
 from mmace_flows.schemas.campaign import Campaign
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.label import LabelDocument
 from mmace_flows.schemas.screening import ScreeningState
-from mmace_flows.schemas.structure import Document
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Document, MagneticState, MagneticStructure, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import MagneticState, MagneticStructure
 
 PREDICTION_SCHEMA_VERSION = 1
 ENTRY_SCHEMA_VERSION = 1

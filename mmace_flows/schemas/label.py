@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Candidate, Document, MagneticState, MagneticStructure, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import Candidate, MagneticState, MagneticStructure
 
 LABEL_SCHEMA_VERSION = 1
 

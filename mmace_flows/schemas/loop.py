@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Document
+from mmace_flows.schemas.document import Document
 
 
 class BranchErrors(Document):

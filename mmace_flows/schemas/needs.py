@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Document
+from mmace_flows.schemas.document import Document
 
 RESUMED_SECONDS = 600.0  # a job that resumes is worth starting for as little as this, seconds of wall time
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Candidate, Document, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import Candidate
 
 PROSPECT_SCHEMA_VERSION = 1
 Quantity = Literal["strength_mev_per_atom", "k1", "hardness"]

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Document, MagneticState, MagneticStructure, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import MagneticState, MagneticStructure
 
 SPIN_ORBIT_SCHEMA_VERSION = 1
 

@@ -23,8 +23,9 @@ from pymongo.errors import BulkWriteError
 from mmace.errors import UserError
 from mmace_flows.properties.anisotropy_values import values_from_document
 from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, entry_id
+from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import MagneticStructure, content_hash
+from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.screening.entries import ValuesOf, dft_method, make_entry, model_method
 from mmace_flows.screening.hull import Hulls
 

@@ -18,8 +18,9 @@ from mmace_flows.schemas.anisotropy_entry import (
     Level,
     entry_id,
 )
+from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import MagneticState, MagneticStructure, content_hash
+from mmace_flows.schemas.structure import MagneticState, MagneticStructure
 
 SYMMETRY_TOLERANCE = 0.01  # Å: relaxed atoms are at their places to about this
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from mmace_flows.schemas.document import Document, content_hash
 from mmace_flows.schemas.screening import Quantity, Ranked
-from mmace_flows.schemas.structure import Document, content_hash
 
 Decision = tuple[Literal["continue", "stop"], str]
 

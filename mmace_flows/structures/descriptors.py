@@ -13,7 +13,8 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import MagneticStructure
 
 if TYPE_CHECKING:
     from mmace import Potential

@@ -10,7 +10,8 @@ from ase.geometry import minkowski_reduce
 from pydantic import Field
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Candidate, Document, MagneticState, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate, MagneticState, MagneticStructure
 from mmace_flows.structures.moments import as_vectors, flip_spins, magnetic_state, pattern_moments, scale_moments
 
 MAX_TRIES = 200  # draws until one keeps the minimum distance

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Candidate, Document, MagneticState, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate, MagneticState, MagneticStructure
 from mmace_flows.structures.lattices import supercell
 from mmace_flows.structures.moments import NONMAGNETIC_BELOW, magnetic_state
 from mmace_flows.structures.orderings import orderings

@@ -17,7 +17,8 @@ from typing import Any
 from jobflow import Job, Maker, OutputReference, job
 from pydantic import TypeAdapter
 
-from mmace_flows.schemas.structure import Candidate, Document, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import Candidate
 from mmace_flows.structures.enumeration import EnumerateSettings
 from mmace_flows.structures.operations import Operation, generate
 

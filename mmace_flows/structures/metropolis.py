@@ -17,7 +17,8 @@ import numpy as np
 from ase import Atoms, units
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.structures.base_cells import tetragonal_ratio, volume_per_atom
 from mmace_flows.structures.distort import minimum_distance, spawn_seeds, symmetric_strain
 from mmace_flows.structures.moments import magnetic_state

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.structures.moments import as_vectors, flip_spins, magnetic_state
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.structures.distort import spawn_seeds
 from mmace_flows.structures.enumeration import unit_vector
 from mmace_flows.structures.lattices import commensurate_sublattice, supercell, translations

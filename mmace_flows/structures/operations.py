@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Candidate, Document
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate
 from mmace_flows.structures.calculators import make_calculator
 from mmace_flows.structures.distort import DistortSettings, distort, spawn_seeds
 from mmace_flows.structures.enumeration import EnumerateSettings, enumerate_orderings

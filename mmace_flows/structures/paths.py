@@ -10,7 +10,8 @@ from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.structures.distort import minimum_distance
 from mmace_flows.structures.moment_changes import perpendicular, rotated
 from mmace_flows.structures.moments import magnetic_state

@@ -21,7 +21,8 @@ from ase.geometry import cellpar_to_cell
 from pydantic import Field
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.structures.distort import minimum_distance
 from mmace_flows.structures.symmetry import primitive
 

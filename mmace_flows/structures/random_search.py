@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 
 from mmace.errors import UserError
 from mmace_flows.execution.processes import make_folder, write_file
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure, content_hash
+from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.structures.calculators import make_calculator, predicted_lengths
 from mmace_flows.structures.distort import spawn_seeds
 from mmace_flows.structures.moments import NONMAGNETIC_BELOW, magnetic_state

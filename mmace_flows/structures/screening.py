@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from mmace_flows.schemas.structure import Document
+from mmace_flows.schemas.document import Document
 from mmace_flows.structures.random_crystals import atoms_volume, too_close
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from mmace.errors import UserError
+from mmace_flows.schemas.document import Document
 from mmace_flows.schemas.label import label_key
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.structures.descriptors import DescriptorSettings, cheap_descriptors, model_descriptors
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from ase.neighborlist import neighbor_list
 from pydantic import Field
 
 from mmace.errors import UserError
-from mmace_flows.schemas.structure import Candidate, Document, MagneticStructure
+from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.structure import Candidate, MagneticStructure
 from mmace_flows.structures.enumeration import unit_vector
 from mmace_flows.structures.lattices import supercell
 from mmace_flows.structures.moment_changes import perpendicular, rotated

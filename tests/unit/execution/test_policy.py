@@ -91,7 +91,7 @@ def test_jobs_that_jobs_make_have_needs_too(memory_jobstore) -> None:
         [{"campaign": "c", "settings": {"needs": {"label": {"cores": 3}}}, "estimate": None}], key="campaign"
     )
     rules = RulesOfCampaigns()
-    rules.learn(SimpleNamespace(campaigns=campaigns), "c")  # type: ignore[arg-type]
+    rules.learn(SimpleNamespace(collection=lambda name: campaigns._collection), "c")  # type: ignore[arg-type]
     campaigns.close()
     first = _named(grow(1), "grow: a")
     first.update_metadata({"campaign": "c"}, dynamic=True)

@@ -12,8 +12,9 @@ from monty.json import MontyDecoder
 
 from mmace_flows.execution import stores
 from mmace_flows.execution.doctor import examine
+from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectStore
 from mmace_flows.execution.settings import Settings
-from mmace_flows.execution.stores import ProjectGridFSStore, ProjectStore, Stores
+from mmace_flows.execution.stores import Stores
 
 
 def test_serialised_stores_hold_no_server() -> None:

@@ -54,7 +54,7 @@ def test_jobs_that_need_more_time_than_any_worker_has(tmp_path: Path, monkeypatc
         asked.append(query)
         return {"spec": {"needs": {"least_seconds": 7200.0}}}
 
-    stores = SimpleNamespace(launchpad=SimpleNamespace(fireworks=SimpleNamespace(find_one=find_one)))
+    stores = SimpleNamespace(fireworks=SimpleNamespace(find_one=find_one))
     (found,) = stuck._too_long(stores, "c", project)  # type: ignore[arg-type]
     assert "need 2 h" in found.what or "need 120 min" in found.what
     assert found.mend == f"raise walltime in {project.folder / 'slurm_cpu.yaml'}"

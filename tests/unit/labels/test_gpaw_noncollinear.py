@@ -13,7 +13,8 @@ from mmace.errors import UserError
 from mmace_flows.labels.gpaw_engine import GPAWEngine, noncollinear
 from mmace_flows.labels.gpaw_noncollinear import arguments, direction_forces, held_directions, largest_angle_off
 from mmace_flows.labels.gpaw_settings import GPAWSettings
-from mmace_flows.schemas.structure import MagneticStructure, content_hash
+from mmace_flows.schemas.document import content_hash
+from mmace_flows.schemas.structure import MagneticStructure
 
 LDA = GPAWSettings(xc="LDA", kpoints=(2, 2, 2), direction_penalty=10.0, bands=12)
 
