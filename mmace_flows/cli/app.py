@@ -107,6 +107,12 @@ def run(arguments: list[str]) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror.lower()}")
+    except Exception as error:
+        from mmace_flows.execution.backoff import unreachable
+
+        if not unreachable(error):
+            raise
+        return _complain(f"{error} (the database is gone, or another store of this campaign)")
     return result if isinstance(result, int) else 0
 
 

@@ -41,6 +41,14 @@ NO_SPACE = "No space left on device"  # of the server's disk, with whatever code
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+class StoreAway(ConnectionFailure):
+    """A store beside the database does not answer; to be met as a database that is gone."""
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        super().__init__(f"{where} does not answer: {error}")
+        self.where = where
+
+
 def unreachable(error: BaseException | None) -> bool:
     """Whether an error, or one that it came from, says that the database is gone for now."""
     return any(
@@ -100,7 +108,7 @@ class Patience:
         self._again = self._again + 1 if began - self._back < LONGEST_PAUSE else 0
         told = ""
         if error is not None and not self._again:
-            self.say(f"{connection.where} does not answer ({type(error).__name__}); waiting for it")
+            self.say(f"{self._where(error)} does not answer ({type(error).__name__}); waiting for it")
         for pause in pauses(self._again):
             time.sleep(pause)
             try:
@@ -117,12 +125,12 @@ class Patience:
                 break
         self._back = time.monotonic()
         if not self._again:
-            self.say(f"the database answers again after {self._back - began:.0f} s")
+            self.say(f"{self._where(error, 'the database')} answers again after {self._back - began:.0f} s")
 
-    def keep(self, entry: dict[str, Any]) -> bool:
-        """Put a write on disk, to be done later; False if that is not possible."""
+    def keep(self, entry: dict[str, Any], error: BaseException | None = None) -> bool:
+        """Put a write on disk, to be done later; False if that is not possible. ``error``: why it was not done."""
         if not self.pending:
-            self.say(f"{self.stores.connection.where} does not answer; results are kept on disk meanwhile")
+            self.say(f"{self._where(error)} does not answer; results are kept on disk meanwhile")
         if self.spool.put(entry, self.say) is None:
             return False
         self.pending, self._next_try = True, time.monotonic() + ANSWER_SECONDS
@@ -148,6 +156,11 @@ class Patience:
                 if not unreachable(error):
                     raise
         return self.pending
+
+    def _where(self, error: BaseException | None, otherwise: str = "") -> str:
+        """What does not answer, in words."""
+        away = [one.where for one in _chain(error) if isinstance(one, StoreAway)]
+        return away[0] if away else otherwise or self.stores.connection.where
 
 
 _patience: Patience | None = None
@@ -227,7 +240,7 @@ def writing(operation: Callable[[], Any], entry: Callable[[], dict[str, Any]]) -
             if _patience is None or not unreachable(error):
                 raise
             fault = error
-    if not _patience.keep(entry()):
+    if not _patience.keep(entry(), fault):
         _patience.wait(fault)
         reading(operation)
 

@@ -12,6 +12,7 @@ from pymongo.errors import PyMongoError
 from mmace.errors import UserError
 from mmace_flows.execution.backoff import directly, unreachable
 from mmace_flows.execution.spool import DAMAGED, Spool
+from mmace_flows.execution.stores import INDEXES
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
@@ -79,7 +80,9 @@ def _store(stores: Stores, entry: dict[str, Any], apply: bool) -> bool:
     """Do one write; False if it is not needed any more."""
     kind = entry["kind"]
     if kind == "documents":
-        stores.named(entry["collection"]).update(entry["documents"], key=entry["key"])
+        collection, key = entry["collection"], entry["key"]
+        own = None if collection in INDEXES else key if isinstance(key, str) else key[0]
+        stores.named(collection, own).update(entry["documents"], key=key)
     elif kind == "arrays":
         stores.arrays.update(entry["documents"], key=entry["key"], additional_metadata=entry["additional_metadata"])
     elif kind == "model":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobflow import JobStore
+from pymongo.errors import PyMongoError
 
 from mmace.errors import UserError, unknown_key_message
 from mmace_flows.execution import project_stores  # noqa: F401  jobflow finds stores among the classes that exist
@@ -22,6 +23,8 @@ def load_job_store(path: Path) -> JobStore:
     try:
         store = JobStore.from_dict_spec(values)
         store.connect()
+    except PyMongoError:
+        raise  # gone for now: whoever can wait, waits
     except Exception as error:  # maggma's stores raise what their libraries raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a store that can be used ({type(error).__name__}: {reason})") from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import gridfs
-from maggma.stores import GridFSStore, MongoStore
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+from maggma.stores import GridFSStore, MongoStore, S3Store
 
 from mmace_flows.execution import backoff
 from mmace_flows.execution.connection import connect
@@ -88,6 +90,53 @@ class ProjectGridFSStore(GridFSStore):
     def query(self, *arguments: Any, **keywords: Any) -> Iterator[dict[str, Any]]:
         """As GridFSStore's."""
         return backoff.streaming(partial(super().query, *arguments, **keywords))
+
+
+class ProjectS3Store(S3Store):
+    """An S3Store that is patient where the process is: nothing is lost while the bucket cannot be reached."""
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect to bucket and index. Raises StoreAway."""
+        with self._told():
+            super().connect(force_reset)
+
+    def update(
+        self,
+        docs: list[dict[str, Any]] | dict[str, Any],
+        key: list[str] | str | None = None,
+        additional_metadata: str | list[str] | None = None,
+    ) -> None:
+        """Insert or replace by key; a patient process keeps the documents on disk until they are stored."""
+
+        def write() -> None:
+            # object and entry of the index wait together, not each for itself
+            with self._told(), backoff.directly():
+                super(ProjectS3Store, self).update(_listed(docs), key, additional_metadata)
+
+        backoff.writing(
+            write, lambda: _entry("arrays", docs, key or self.key) | {"additional_metadata": additional_metadata}
+        )
+
+    def query(self, *arguments: Any, **keywords: Any) -> Iterator[dict[str, Any]]:
+        """As S3Store's."""
+
+        def start() -> Iterator[dict[str, Any]]:
+            with self._told():
+                yield from super(ProjectS3Store, self).query(*arguments, **keywords)
+
+        return backoff.streaming(start)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raise StoreAway for what says that the service is gone, or busy."""
+        try:
+            yield
+        except (ConnectionError, HTTPClientError) as error:
+            raise backoff.StoreAway(self.name, error) from error
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) < 500:
+                raise
+            raise backoff.StoreAway(self.name, error) from error
 
 
 def _entry(kind: str, docs: Any, key: list[str] | str) -> dict[str, Any]:

@@ -116,6 +116,7 @@ def _open(settings: Settings) -> Stores:
 
     stores = open_stores(settings)
     require_writing(stores.connection)
+    _ = stores.jobs  # a job store of the user's own that is not there is told before anything begins
     return stores
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # FireWorks, jobflow and maggma are imported where they are n
     from pymongo.collection import Collection
 
     from mmace_flows.execution.launchpad import ProjectLaunchPad
-    from mmace_flows.execution.project_stores import ProjectGridFSStore
+    from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectS3Store
     from mmace_flows.execution.settings import Settings
 
 
@@ -152,20 +152,20 @@ class Stores:
         return store
 
     @property
-    def arrays(self) -> ProjectGridFSStore:
-        """Fields that jobs save as ``data``, in GridFS, key ``blob_uuid``."""
-        from mmace_flows.execution.project_stores import ProjectGridFSStore
+    def arrays(self) -> ProjectGridFSStore | ProjectS3Store:
+        """Fields that jobs save as ``data``, in GridFS or in S3, key ``blob_uuid``."""
+        found: ProjectGridFSStore | ProjectS3Store = self.jobs.additional_stores["data"]  # type: ignore[has-type]
+        return found
 
-        store: Any = self.jobs.additional_stores["data"]  # type: ignore[has-type]
-        assert isinstance(store, ProjectGridFSStore)
-        return store
-
-    def named(self, collection: str) -> MongoStore:
+    def named(self, collection: str, key: str | None = None) -> MongoStore:
         """The store of a collection of `INDEXES`, in which all documents of campaigns are: what is exported, delivered
-        and asked before anything is deleted. Raises KeyError."""
+        and asked before anything is deleted. With a ``key`` it may be another one, of a user's own job store.
+
+        Raises KeyError.
+        """
         from mmace_flows.execution.project_stores import ProjectStore
 
-        store = ProjectStore(collection, key=INDEXES[collection][0][0][0])
+        store = ProjectStore(collection, key=key or INDEXES[collection][0][0][0])
         # this connection, which an option like --data-dir may have named, and not the one of the environment
         database = self.connection.database
         store.database, store._coll = database.name, database[collection]  # type: ignore[assignment]

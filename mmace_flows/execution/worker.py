@@ -70,7 +70,7 @@ def work(campaign: str | None = None, offer: Offer = Offer(), idle_seconds: floa
     from mmace_flows.execution.queue import UNFINISHED
 
     stores = open_patiently()
-    jobflow.SETTINGS.JOB_STORE = stores.jobs  # in this process only: nothing of it goes into the queue
+    jobflow.SETTINGS.JOB_STORE = reading(lambda: stores.jobs)  # in this process only: nothing of it goes into the queue
     fireworks.core.rocket.PING_TIME_SECS = HEARTBEAT_SECONDS  # FireWorks' own setting is an hour
     fireworks.core.rocket.PRINT_FW_JSON = False
     fireworks.core.launchpad.SORT_FWS = "FIFO"  # jobs in the order in which they were made
