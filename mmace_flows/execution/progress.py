@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mmace_flows.schemas.campaign import CostEstimate
 
 CORE_DAY = 86400.0  # seconds
+LOOK_SHARE = 0.1  # of the time, for looking at campaigns with very many jobs
 LOOK_BACK = timedelta(seconds=10)
 
 
@@ -65,6 +67,15 @@ class Progress:
     def complete(self) -> bool:
         """Every job that exists has ended well."""
         return bool(self.jobs) and all(job.state in DONE | SKIPPED for job in self.jobs)
+
+
+def pause(began: float, least: float) -> None:
+    """Sleep until the next look at a campaign, after one that began at this time of `time.monotonic`.
+
+    ``least``: seconds; longer where a look takes long.
+    """
+    took = time.monotonic() - began
+    time.sleep(max(least, took / LOOK_SHARE - took))
 
 
 class ProgressReader:

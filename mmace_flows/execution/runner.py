@@ -15,7 +15,7 @@ from mmace_flows.execution.campaign import sign_of_life
 from mmace_flows.execution.delivery import deliver
 from mmace_flows.execution.display import Display, event_line
 from mmace_flows.execution.needs import open_campaigns
-from mmace_flows.execution.progress import Progress, ProgressReader, duration
+from mmace_flows.execution.progress import Progress, ProgressReader, duration, pause
 from mmace_flows.execution.queue import DONE, FAILED, SKIPPED, UNFINISHED
 from mmace_flows.execution.recovery import CHECKOUT, Recovered, recover
 from mmace_flows.execution.upkeep import end_cancelled
@@ -79,6 +79,7 @@ class Runner:
         outage: Exception | None = None
         try:
             while True:
+                began = time.monotonic()
                 try:
                     if outage is not None:
                         patience.wait(outage)
@@ -92,7 +93,7 @@ class Runner:
                     continue
                 if progress is not None:
                     return progress
-                time.sleep(LOOK_SECONDS)
+                pause(began, LOOK_SECONDS)
         finally:
             impatient()
             self.workers.stop()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from mmace_flows.execution.campaign import require_campaign
 from mmace_flows.execution.display import RECENT_LINES, event_line, local_time, stage_table
-from mmace_flows.execution.progress import ProgressReader, duration
+from mmace_flows.execution.progress import ProgressReader, duration, pause
 from mmace_flows.execution.queue import RUNNING
 from mmace_flows.execution.status import row_of
 from mmace_flows.execution.stuck import find_stuck
@@ -38,6 +38,7 @@ def watch(stores: Stores, name: str, settings: Settings, project: Project | None
     reader.new_events()
     with Live(console=console, refresh_per_second=2) if console.is_terminal else _Plain() as live:
         while True:
+            began = time.monotonic()
             campaign = require_campaign(stores, name)
             lines = [f"{local_time(event['time'])}  {event_line(event)}" for event in reader.new_events()]
             progress = reader.read()
@@ -61,7 +62,7 @@ def watch(stores: Stores, name: str, settings: Settings, project: Project | None
             if campaign.finished is not None:
                 console.print(f"campaign {campaign.campaign} is finished", highlight=False)
                 return
-            time.sleep(LOOK_SECONDS)
+            pause(began, LOOK_SECONDS)
 
 
 class _Plain:
