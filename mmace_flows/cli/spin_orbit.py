@@ -70,19 +70,20 @@ def soc_command(
     stores = open_stores(load_settings(data_dir=data_dir))
     folder = stores.scratch(campaign, "soc")
     console = Console(stderr=True)
-    results = []
+    rows = []
     try:
         with termination_interrupts():
             for where, structure in named:
-                bar = _Progress(console, where)
+                bar = _Progress(console, where, folder)
                 document, computed = find_or_compute_spin_orbit(
                     structure, chosen, stores.spin_orbit, folder, campaign, bar.show
                 )
-                results.append((where, document, computed))
+                rows.append((where, document, computed, values_from_document(document, along)))
+                if not as_json:
+                    typer.echo(_lines(*rows[-1]))
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the last direction", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    rows = [(where, document, computed, values_from_document(document, along)) for where, document, computed in results]
     if as_json:
         results_of = [
             {
@@ -94,9 +95,6 @@ def soc_command(
             for where, document, computed, found in rows
         ]
         print_json({"count": len(results_of), "results": results_of})
-    else:
-        for where, document, computed, found in rows:
-            typer.echo(_lines(where, document, computed, found))
     if any(document.status == "failed" for _, document, _, _ in rows):
         raise typer.Exit(1)
 
@@ -157,19 +155,26 @@ def _lines(where: str, document: SpinOrbitDocument, computed: bool, found: Aniso
 
 
 class _Progress:
-    """A line every few directions, with the time left."""
+    """A line when the ground state begins, and every few directions, with the time left."""
 
     EVERY = 10.0  # seconds
 
-    def __init__(self, console: Any, where: str) -> None:
-        self.console, self.where = console, where
+    def __init__(self, console: Any, where: str, folder: Path) -> None:
+        self.console, self.where, self.folder = console, where, folder
         self.spent: list[float] = []
         self.said = 0.0
 
     def show(self, done: int, total: int, seconds: float) -> None:
-        """One direction more."""
+        """One direction more; none: the ground state begins."""
         import time
 
+        if done == 0:
+            self.console.print(
+                f"{self.where}: ground state, then {total} directions; GPAW's text is in {self.folder}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return
         self.spent.append(seconds)
         if time.monotonic() - self.said < self.EVERY and done < total:
             return

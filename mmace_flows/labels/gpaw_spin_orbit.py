@@ -34,7 +34,8 @@ from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.structures.directions import angles, directions, from_angles, opposite_pairs
 from mmace_flows.structures.moments import magnetic_state
 
-Progress = Callable[[int, int, float], None]  # directions done, of how many, seconds of the last one
+# directions done (0: the ground state begins), of how many, seconds of the last one
+Progress = Callable[[int, int, float], None]
 
 
 class SpinOrbitSettings(Document):
@@ -120,12 +121,14 @@ def run_spin_orbit(
         code_version=mmace_flows.__version__,
         campaign=campaign,
     )
+    vectors = directions(settings.directions)
+    if progress is not None:
+        progress(0, len(vectors), 0.0)
     calculator, error = _ground_state(structure, along, settings, folder / key)
     if calculator is None:
         return document.model_copy(update={"error": error, "wall_seconds": time.perf_counter() - started})
     lengths = np.asarray(calculator.get_magnetic_moments(), dtype=float)
     bands = int(calculator.get_number_of_bands()) - settings.spare_bands
-    vectors = directions(settings.directions)
     energies, seconds = _energies(calculator, vectors, bands, folder / f"{key}.directions.jsonl", progress)
     pairs = opposite_pairs(vectors)
     cuts = _band_cuts(calculator, bands, settings)

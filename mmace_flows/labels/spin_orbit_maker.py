@@ -42,7 +42,9 @@ class SpinOrbitMaker(Maker):
         title = _title(candidate)
 
         def tell(done: int, total: int, seconds: float) -> None:
-            if done % 10 == 0 or done == total:
+            if done == 0:
+                stores.event(campaign, self.stage, f"{title}: ground state, then {total} directions")
+            elif done % 10 == 0 or done == total:
                 stores.event(campaign, self.stage, f"{title}: direction {done} of {total}, {seconds:.0f} s each")
 
         folder = stores.scratch(campaign, "soc")
