@@ -122,7 +122,7 @@ def run_spin_orbit(
         campaign=campaign,
     )
     vectors = directions(settings.directions)
-    if progress is not None:
+    if progress is not None and not _file(folder / key).exists():
         progress(0, len(vectors), 0.0)
     calculator, error = _ground_state(structure, along, settings, folder / key)
     if calculator is None:
@@ -170,7 +170,7 @@ def _ground_state(
     """GPAW's calculator of the converged collinear state, from its file if that is there; or why there is none."""
     from gpaw import GPAW
 
-    file = path.with_name(path.name + ".gpw")
+    file = _file(path)
     if file.exists():
         return GPAW(str(file), txt=None), None
     error: str | None = None
@@ -191,6 +191,11 @@ def _ground_state(
         if not error.startswith("SCF"):
             break
     return None, error
+
+
+def _file(path: Path) -> Path:
+    """Where the ground state is kept."""
+    return path.with_name(f"{path.name}.gpw")
 
 
 def _energies(
