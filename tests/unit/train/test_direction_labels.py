@@ -186,6 +186,23 @@ def test_a_unified_model_is_a_potential_like_any_other(tmp_path):
         assert torch.equal(tuned.model.anisotropy.state_dict()[name], value)
 
 
+def test_energies_and_anisotropy_are_learnt_at_once(tmp_path):
+    """eV of exchange and meV of anisotropy, on the same crystals, by one training of a model of both parts."""
+    teacher = with_anisotropy(exchange(1), soc(3))
+    teacher.anisotropy.set_energy_scale(1e-3)
+    data = []
+    for seed, one in enumerate(parents(teacher, 12)):
+        atoms = crystal(seed)
+        data.append(replace(one, energy=MagneticCalculator(teacher).get_potential_energy(atoms)))
+    parts = {"l_mag": 2, "hidden": "4x0e", "l_pos": 2, "num_bessel": 4, "num_chebyshev": 3}
+    pupil = PotentialConfig(elements=["Fe", "Pt"], symmetry="nonsoc", seed=5, anisotropy=parts, **SMALL)
+    config = TrainingConfig(epochs=60, learning_rate=0.02, num_threads=1, directions_per_step=6)
+    result = train(pupil, config, data[:9], data[9:], tmp_path)
+    first, best = result.history[0], min(result.history, key=lambda event: event["valid_loss"])
+    assert best["energy_rmse"] < 0.5 * first["energy_rmse"] and first["energy_rmse"] > 1e-3
+    assert best["anisotropy_rmse"] < 0.5 * first["anisotropy_rmse"] < 1e-3
+
+
 def test_what_cannot_be_trained_is_said(tmp_path):
     data = parents(Potential(soc(1)), 2)
     with pytest.raises(UserError, match="which mean nothing to symmetry = nonsoc"):
