@@ -59,7 +59,7 @@ def total(numbers, rounds, seconds):
     began(f"total {rounds}")
     if rounds == 0:
         return sum(numbers)
-    more = [named(add(100 * rounds + n, seconds, 0), f"add: {100 * rounds + n}") for n in range(2)]
+    more = [named(add(1000 * rounds + n, seconds, 0), f"add: {1000 * rounds + n}") for n in range(2)]
     again = named(total([one.output["number"] for one in more], rounds - 1, seconds), f"total: {rounds - 1}")
     return Response(output=sum(numbers), detour=Flow([*more, again]))
 
@@ -89,7 +89,7 @@ def began(machine: Machine) -> Counter[str]:
 def assert_complete(stores: Any, jobs: int) -> None:
     """Every job is done, with one result in the database and one launch that counts."""
     launchpad = stores.launchpad
-    names = {f"add: {number}" for number in (*range(jobs), 100, 101)} | {"total: 1", "total: 0"}
+    names = {f"add: {number}" for number in (*range(jobs), 1000, 1001)} | {"total: 1", "total: 0"}
     fireworks = list(launchpad.fireworks.find({}, {"name": 1, "state": 1, "launches": 1}))
     assert Counter(one["name"] for one in fireworks) == Counter(names), "no job missing, none twice"
     assert {one["state"] for one in fireworks} == {"COMPLETED"}
@@ -100,11 +100,11 @@ def assert_complete(stores: Any, jobs: int) -> None:
     assert launchpad.workflows.count_documents({}) == 1 and "locked" not in workflow
     assert set(workflow["fw_states"].values()) == {"COMPLETED"} and len(workflow["nodes"]) == len(names)
     assert Counter(one["name"] for one in stores.jobs.query({}, properties=["name"])) == Counter(names)
-    for number in (0, jobs - 1, 101):
+    for number in (0, jobs - 1, 1001):
         output = stores.jobs.query_one({"name": f"add: {number}"}, load=True)["output"]
         assert output == {"number": number, "array": [float(number)] * 100}
     assert stores.jobs.query_one({"name": "total: 1"})["output"] == sum(range(jobs))
-    assert stores.jobs.query_one({"name": "total: 0"})["output"] == 201
+    assert stores.jobs.query_one({"name": "total: 0"})["output"] == 2001
 
 
 def worker(machine: Machine, campaign: str = CAMPAIGN, program: list[str] | None = None) -> subprocess.Popen[str]:

@@ -20,7 +20,7 @@ KILLS = int(os.environ.get("FAULT_KILLS", "8"))
 
 def test_workers_and_runs_killed_at_random_moments(machine: Machine, stores) -> None:
     chance = random.Random(7)
-    jobs = max(12, KILLS)
+    jobs = max(12, 2 * KILLS)  # enough of them that the last kill comes before the end
     arguments = machine.run(f"jobs={jobs}", "seconds=0.1")
     killed, runs, seen, run = 0, 0, 0, None
     while True:
