@@ -11,12 +11,11 @@ import numpy as np
 from mmace.errors import UserError
 from mmace_flows.labels.collinear import OFF_AXIS, collinear_atoms, fixed_total_forces, split_moments
 from mmace_flows.labels.engine import EngineResult, in_attempts
-from mmace_flows.labels.gpaw_failures import failures, one_line
+from mmace_flows.labels.gpaw_calculator import NOT_INSTALLED, gpaw_calculator
+from mmace_flows.labels.gpaw_failures import failures
 from mmace_flows.labels.gpaw_processes import attempt_in_processes, gpaw_processes
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
-
-NOT_INSTALLED = "GPAW is not installed; run 'make install' or 'pip install gpaw'"
 
 
 @dataclass
@@ -126,14 +125,9 @@ def _attempt(
     result: EngineResult,
 ) -> str | None:
     """One SCF cycle; fills ``result`` and returns None, or returns one line that says why it failed."""
-    try:
-        from gpaw import GPAW
-    except ImportError as error:
-        raise UserError(f"{NOT_INSTALLED} (import failed: {one_line(error)})") from error
-
     atoms = collinear_atoms(structure, along)
     spin_polarised = bool(np.any(along))
-    calculator = GPAW(**settings.to_gpaw(structure.cell, spin_polarised), txt=str(text_file))
+    calculator = gpaw_calculator(**settings.to_gpaw(structure.cell, spin_polarised), txt=str(text_file))
     with failures(settings.max_iterations) as reasons:
         energy = float(calculator.get_potential_energy(atoms))
         forces = np.asarray(calculator.get_forces(atoms), dtype=float)

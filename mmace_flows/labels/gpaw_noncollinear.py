@@ -13,6 +13,7 @@ import numpy as np
 
 from mmace_flows.labels.collinear import split_moments
 from mmace_flows.labels.engine import EngineResult
+from mmace_flows.labels.gpaw_calculator import gpaw_calculator
 from mmace_flows.labels.gpaw_failures import failures
 from mmace_flows.labels.gpaw_settings import GPAWSettings
 from mmace_flows.schemas.structure import MagneticStructure
@@ -26,13 +27,11 @@ def attempt_noncollinear(
 
     There is no stress: GPAW has none for non-collinear densities. Atoms that start without a moment are free.
     """
-    from gpaw import GPAW
-
     moments = np.asarray(structure.magmoms, dtype=float)
     targets = held_directions(moments) if settings.direction_penalty is not None else {}
     atoms = structure.to_atoms()
     atoms.set_initial_magnetic_moments(None)  # they are given to GPAW itself, as vectors
-    calculator = GPAW(**arguments(structure, settings, targets), txt=str(text_file))
+    calculator = gpaw_calculator(**arguments(structure, settings, targets), txt=str(text_file))
     with failures(settings.max_iterations) as reasons:
         energy = float(calculator.get_potential_energy(atoms))
         forces = np.asarray(calculator.get_forces(atoms), dtype=float)

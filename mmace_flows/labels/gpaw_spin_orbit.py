@@ -24,6 +24,7 @@ from pydantic import Field, field_validator
 import mmace_flows
 from mmace.errors import UserError
 from mmace_flows.labels.collinear import collinear_atoms
+from mmace_flows.labels.gpaw_calculator import gpaw_calculator
 from mmace_flows.labels.gpaw_engine import GPAWEngine, collinear_moments
 from mmace_flows.labels.gpaw_failures import failures
 from mmace_flows.labels.gpaw_settings import GPAWSettings
@@ -168,18 +169,16 @@ def _ground_state(
     structure: MagneticStructure, along: np.ndarray, settings: SpinOrbitSettings, path: Path
 ) -> tuple[Any, str | None]:
     """GPAW's calculator of the converged collinear state, from its file if that is there; or why there is none."""
-    from gpaw import GPAW
-
     file = _file(path)
     if file.exists():
-        return GPAW(str(file), txt=None), None
+        return gpaw_calculator(str(file), txt=None), None
     error: str | None = None
     for attempt, dft in enumerate((settings.dft, settings.dft.safer())):
         arguments = dft.to_gpaw(structure.cell)
         arguments["nbands"] = f"{settings.bands}%"
         arguments["convergence"]["bands"] = -settings.spare_bands or "all"
         atoms = collinear_atoms(structure, along)
-        atoms.calc = GPAW(**arguments, txt=str(path.with_name(f"{path.name}.{attempt}.txt")))
+        atoms.calc = gpaw_calculator(**arguments, txt=str(path.with_name(f"{path.name}.{attempt}.txt")))
         with failures(dft.max_iterations) as reasons:
             atoms.get_potential_energy()
         error = reasons[0] if reasons else None

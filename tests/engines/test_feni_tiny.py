@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from execution_tools import descendants
 
 pytest.importorskip("gpaw")
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -120,3 +124,55 @@ def test_a_new_campaign_finds_the_first_ones_labels(data_dir: Path, stores: Any)
     labelled = [one["output"] for one in outputs if stage_of(one["name"]) in ("label", "reference")]
     assert len(labelled) == 13
     assert not any(output["computed"] for output in labelled)
+
+
+def test_workers_and_database_killed_on_the_way_change_no_result(stores: Any, tmp_path: Path) -> None:
+    """Another data folder, where nothing is known yet: the same labels, data sets and models, to the last bit."""
+    from mmace_flows.execution.connection import disconnect
+    from mmace_flows.execution.mongod import running_mongod
+    from mmace_flows.execution.settings import Settings
+    from mmace_flows.execution.stores import open_stores
+
+    environment = {**os.environ, "MMACE_DATA_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mmace_flows.cli.app", "run", str(RECIPE), "--preset", "tiny", "--yes"]
+    with (tmp_path / "output.txt").open("w") as output:
+        run = subprocess.Popen([*command, "--workers", "2"], env=environment, stdout=output, stderr=output)
+    random, kills = Random(0), 0  # a job that dies five times is given up
+    try:
+        while run.poll() is None:
+            time.sleep(random.uniform(6.0, 14.0))
+            workers = [one for one in descendants(run.pid) if b"execution.worker" in command_line(one)]
+            server = running_mongod(tmp_path / "mongo")
+            victims = [server[0]] if server and kills == 2 else workers
+            if kills < 5 and victims and run.poll() is None:
+                os.kill(random.choice(victims), signal.SIGKILL)
+                kills += 1
+    finally:
+        run.kill()
+    assert run.returncode == 0 and kills > 2, (tmp_path / "output.txt").read_text()
+    other = open_stores(Settings(data_dir=tmp_path))
+    try:
+        assert fingerprint(other) == fingerprint(stores)
+    finally:
+        disconnect()
+
+
+def fingerprint(stores: Any) -> dict[str, Any]:
+    """What a campaign found out, without when and where."""
+    from mmace_flows.learning.state import read_states
+
+    states = read_states(stores.loop_states, CAMPAIGN)
+    keys = {key for state in states for key in (*state.training_keys, *state.test_keys, *state.bain_keys)}
+    labels = stores.labels.query({"label_key": {"$in": sorted(keys)}})
+    return {
+        "labels": {one["label_key"]: (one["free_energy"], one["forces"], one["magmoms"]) for one in labels},
+        "states": [(one.dataset_hash, one.model_hash, sorted(one.training_keys), one.decision) for one in states],
+    }
+
+
+def command_line(pid: int) -> bytes:
+    """Of a process; empty if it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

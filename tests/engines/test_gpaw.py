@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -45,6 +49,26 @@ def test_stress_is_the_derivative_of_the_free_energy_by_strain(row, column, tmp_
     from_energies = (energies[1] - energies[0]) / (2 * step) / volume
     assert abs(from_energies) > 0.01  # over 1.6 GPa: a wrong sign, unit or component cannot hide
     assert middle.stress[row, column] == pytest.approx(from_energies, rel=0.03)
+
+
+REPEATED = """
+from pathlib import Path
+from test_gpaw import bain_structure, engine
+result = engine(cutoff=220.0, kpoints=(1, 1, 1)).run(bain_structure(11.4, 1.2, "FM"), Path("."))
+print(result.free_energy.hex(), result.magmoms.tobytes().hex(), result.forces.tobytes().hex())
+"""
+
+
+def test_two_processes_agree_to_the_last_bit(tmp_path):
+    def lines() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", REPEATED], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    first = lines()
+    assert first and lines() == first
 
 
 def test_nonmagnetic_is_spin_paired_with_no_moments(tmp_path):
