@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CORE_DAY = 86400.0  # seconds
 LOOK_SHARE = 0.1  # of the time, for looking at campaigns with very many jobs
+LONGEST_PAUSE = 20.0  # seconds between two looks: one that hung on a silent line says nothing about the next
 LOOK_BACK = timedelta(seconds=10)
 
 
@@ -75,7 +76,7 @@ def pause(began: float, least: float) -> None:
     ``least``: seconds; longer where a look takes long.
     """
     took = time.monotonic() - began
-    time.sleep(max(least, took / LOOK_SHARE - took))
+    time.sleep(max(least, min(took / LOOK_SHARE - took, LONGEST_PAUSE)))
 
 
 class ProgressReader:

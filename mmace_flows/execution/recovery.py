@@ -27,6 +27,7 @@ LOST_SECONDS = 10 * HEARTBEAT_SECONDS  # silence after which a worker of another
 LOCK_SECONDS = 20.0  # a living process holds a workflow's lock for milliseconds
 TURN_SECONDS = 120.0  # after which a process that mends is taken for dead
 CHECKOUT = timedelta(seconds=30)  # a living worker needs far less from reserving a job to running it
+DEATHS = 5  # a job whose worker dies this often without a word is noted as failed
 
 
 @dataclass

@@ -17,7 +17,7 @@ from mmace_flows.execution.display import Display, event_line
 from mmace_flows.execution.needs import open_campaigns
 from mmace_flows.execution.progress import Progress, ProgressReader, duration, pause
 from mmace_flows.execution.queue import DONE, FAILED, SKIPPED, UNFINISHED
-from mmace_flows.execution.recovery import CHECKOUT, Recovered, recover
+from mmace_flows.execution.recovery import CHECKOUT, DEATHS, Recovered, recover
 from mmace_flows.execution.upkeep import end_cancelled
 from mmace_flows.execution.workers import Workers
 
@@ -29,7 +29,6 @@ LOOK_SECONDS = 0.5
 SIGN_OF_LIFE_SECONDS = 10.0
 CANCEL_SECONDS = 3.0
 OTHER_MACHINES_SECONDS = 60.0
-TRIES = 3  # a job that kills its worker this often in one run is noted as failed
 BAD_STARTS = 3  # workers that end at once, without a job, before we stop starting more
 
 
@@ -174,7 +173,7 @@ class Runner:
 
     def _gives_up(self, firework: int) -> bool:
         self._deaths[firework] += 1
-        return self._deaths[firework] >= TRIES
+        return self._deaths[firework] >= DEATHS
 
     def _recover(self) -> Recovered:
         """Mend the queue while workers work, and see to it that what could not be decided is looked at again."""

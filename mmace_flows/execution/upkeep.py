@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mmace_flows.execution.campaign import update_campaign
 from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.queue import DONE, SKIPPED
-from mmace_flows.execution.recovery import CHECKOUT, in_utc, launch_is_alive, recover
+from mmace_flows.execution.recovery import CHECKOUT, DEATHS, in_utc, launch_is_alive, recover
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
     from mmace_flows.execution.workers import Workers
 
-DEATHS = 5  # a job whose worker dies this often without a word is noted as failed
 LONGER = 1.5  # a job that was cut off is expected to take this much longer than it had
 
 

@@ -159,7 +159,7 @@ def test_job_that_kills_its_worker(machine: Machine, stores) -> None:
     code, output = machine.mmace(*machine.run("dies=true"))
     assert code == 1, output
     assert "broken: dies: always: the worker process died each time" in output
-    assert events(stores(), "tried")["tried"] == 3
+    assert events(stores(), "tried")["tried"] == 5
     assert set(events(stores(), "ended").values()) == {1} and len(events(stores(), "ended")) == 6
 
 

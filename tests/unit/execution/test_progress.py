@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mmace_flows.execution import progress
 from mmace_flows.execution.display import Display, event_line, local_time
 from mmace_flows.execution.progress import cost_lines, duration, summarise
 from mmace_flows.execution.queue import QueuedJob
@@ -97,3 +98,14 @@ def test_terminal_shows_the_table(tmp_path: Path) -> None:
         display.show(summarise(JOBS, ESTIMATE, {1: 50.0, 2: 70.0}, 2))
     text = stream.getvalue()
     assert all(word in text for word in ("stage", "running", "label", "about 6 min left", "label: a: done", "log: "))
+
+
+@pytest.mark.parametrize(("took", "slept"), [(0.01, 0.5), (1.5, 13.5), (120.0, 20.0)])
+def test_long_looks_are_rare_but_a_hung_one_delays_nothing(
+    monkeypatch: pytest.MonkeyPatch, took: float, slept: float
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 1000.0 + took)
+    monkeypatch.setattr(progress.time, "sleep", pauses.append)
+    progress.pause(1000.0, least=0.5)
+    assert pauses == [pytest.approx(slept)]
