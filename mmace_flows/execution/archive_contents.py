@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mmace_flows.execution.blobs import Blob, Place, arrays_of, models_of
 from mmace_flows.execution.stores import INDEXES
 
 if TYPE_CHECKING:
@@ -69,13 +70,10 @@ class Contents:
             if document is not None:
                 yield portable(collection, document)
 
-    def arrays(self) -> list[dict[str, Any]]:
-        """GridFS entries of arrays that jobs saved, by name."""
-        return self._files("jobs_data.files", "metadata.blob_uuid", self._blobs)
-
-    def models(self) -> list[dict[str, Any]]:
-        """GridFS entries of models, by name."""
-        return self._files("models.files", "filename", self._names)
+    def blobs(self) -> dict[str, tuple[Place, list[Blob]]]:
+        """Arrays that jobs saved, and models: where they are, and which."""
+        arrays, models = arrays_of(self.stores), models_of(self.stores)
+        return {"arrays": (arrays, arrays.find(self._blobs)), "models": (models, models.find(self._names))}
 
     def _take(self, collection: str, query: dict[str, Any]) -> None:
         found, fields = self.ids[collection], key_of(collection)
@@ -95,12 +93,3 @@ class Contents:
             for collection in sorted(SHARED):
                 for start in range(0, len(new), BATCH):
                     self._take(collection, {key_of(collection)[0]: {"$in": new[start : start + BATCH]}})
-
-    def _files(self, collection: str, field: str, names: set[str]) -> list[dict[str, Any]]:
-        listed = sorted(names)
-        found: dict[str, dict[str, Any]] = {}
-        for start in range(0, len(listed), BATCH):
-            query = {field: {"$in": listed[start : start + BATCH]}}
-            for entry in self.stores.connection.database[collection].find(query):
-                found[entry["metadata"]["blob_uuid"] if "blob_uuid" in field else entry["filename"]] = entry
-        return [found[name] | {"name": name} for name in sorted(found)]

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import gridfs
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 
 from mmace.errors import UserError
 from mmace_flows.execution.archive_contents import Contents
 from mmace_flows.execution.archive_format import ArchiveWriter, check_name, writing
+from mmace_flows.execution.blobs import arrays_of
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
@@ -43,8 +43,7 @@ def export(
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}")
     require_campaign(stores, campaign)
-    if (elsewhere := stores.connection.settings.job_store) is not None:
-        raise UserError(f"job outputs are in the store of {elsewhere} (job_store), which an archive does not hold yet")
+    arrays_of(stores)
     if waiting := Spool.of(stores.connection).waiting():
         raise UserError(f"{len(waiting)} results still wait on disk; store them first with `mmace deliver`")
     contents = Contents(stores, campaign)
@@ -54,16 +53,12 @@ def export(
         writer = ArchiveWriter(stream, {"kind": "mmace campaign", "campaign": campaign, "code_version": __version__})
         for collection in sorted(contents.ids):
             counts[collection] = _add_documents(writer, contents, collection, tell)
-        for kind, bucket, entries in (
-            ("arrays", "jobs_data", contents.arrays()),
-            ("models", "models", contents.models()),
-        ):
-            files = gridfs.GridFS(stores.connection.database, bucket)
-            for done, entry in enumerate(entries, 1):
-                details = {"metadata": _plain(entry.get("metadata") or {})}
-                writer.add(f"{kind}/{entry['name']}", files.get(entry["_id"]), entry["length"], **details)
-                tell(kind, done, len(entries))
-            counts[kind] = len(entries)
+        for kind, (place, blobs) in contents.blobs().items():
+            for done, blob in enumerate(blobs, 1):
+                content, length = place.read(blob)
+                writer.add(f"{kind}/{blob.name}", content, length, metadata=_plain(blob.details))
+                tell(kind, done, len(blobs))
+            counts[kind] = len(blobs)
         writer.close()
     return counts | {"bytes": path.stat().st_size}
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import gridfs
 from bson import ObjectId
 from bson.errors import InvalidId
 from bson.json_util import CANONICAL_JSON_OPTIONS, loads
@@ -18,6 +17,7 @@ from mmace.errors import UserError
 from mmace_flows.execution.archive_contents import OWNER, SHARED, key_of, portable
 from mmace_flows.execution.archive_export import Tell, line_of
 from mmace_flows.execution.archive_format import members, verify
+from mmace_flows.execution.blobs import Place, arrays_of, models_of
 from mmace_flows.execution.safe_loading import RefusedDocument, check_document
 from mmace_flows.execution.stores import INDEXES
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 LINE_BYTES = 64 * 1024**2  # a document of MongoDB has at most 16 MB, its text is longer
 BATCH = 200
 LARGEST_GB = 100.0
-BUCKETS = {"arrays": ("jobs_data", "metadata.blob_uuid"), "models": ("models", "filename")}
 
 
 @dataclass
@@ -51,6 +50,7 @@ def import_archive(stores: Stores, path: Path, largest_gb: float = LARGEST_GB, t
         raise UserError(f"{path}: no such file")
     say = tell or (lambda what, done, of: None)
     largest, database = largest_gb * 1e9, stores.connection.database
+    places = {"arrays": arrays_of(stores), "models": models_of(stores)}
     manifest = verify(path, largest)
     result = Imported(manifest["campaign"])
     for collection, documents in _batches(path, largest, result.campaign):
@@ -61,8 +61,8 @@ def import_archive(stores: Stores, path: Path, largest_gb: float = LARGEST_GB, t
     # the campaign's own document comes last: an import that was cut off shows no campaign that is not whole
     for name, content in members(path, largest):
         kind, _, key = name.partition("/")
-        if kind in BUCKETS:
-            _put_file(database, kind, key, content, manifest["files"][name].get("metadata"), result)
+        if kind in places:
+            _put_blob(places[kind], kind, key, content, manifest["files"][name].get("metadata"), result)
             done += 1
             say("storing", done, of)
     for own in (False, True):
@@ -166,14 +166,9 @@ def _insert(database: Database[dict[str, Any]], collection: str, documents: list
     database[collection].bulk_write(requests, ordered=False)
 
 
-def _put_file(
-    database: Database[dict[str, Any]], kind: str, key: str, content: IO[bytes], metadata: Any, result: Imported
-) -> None:
-    bucket, field_name = BUCKETS[kind]
-    if database[f"{bucket}.files"].count_documents({field_name: key}, limit=1):
+def _put_blob(place: Place, kind: str, key: str, content: IO[bytes], metadata: Any, result: Imported) -> None:
+    if place.find([key]):
         result.there[kind] += 1
         return
-    details = loads(json.dumps(metadata or {}), json_options=CANONICAL_JSON_OPTIONS)
-    names = {"filename": key} if kind == "models" else {}
-    gridfs.GridFS(database, bucket).put(content, metadata=details, **names)
+    place.put(key, content, loads(json.dumps(metadata or {}), json_options=CANONICAL_JSON_OPTIONS))
     result.new[kind] += 1

@@ -7,16 +7,19 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmace_flows.execution.archive_contents import note_references
+from mmace_flows.execution.blobs import arrays_of, models_of
 from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.stores import INDEXES
 
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
 
+PIECE = "piece of an upload"
 AGE = timedelta(days=1)  # younger things may belong to a job whose document is still being written
 
 
@@ -27,7 +30,7 @@ class Garbage:
     kind: str
     name: str
     bytes: int
-    place: Any  # of a blob: (bucket, _id); of a folder: its path
+    place: Any  # of a blob: where it is, and itself; of a piece: (bucket, _id); of a folder: its path
 
 
 def find_garbage(stores: Stores, age: timedelta = AGE) -> list[Garbage]:
@@ -40,39 +43,33 @@ def delete(stores: Stores, garbage: Garbage) -> None:
     """Delete one thing."""
     if isinstance(garbage.place, Path):
         shutil.rmtree(garbage.place, ignore_errors=True)
-        return
-    bucket, identifier = garbage.place
-    database = stores.connection.database
-    # the entry goes first: without it the content is never found, whatever happens in between
-    database[f"{bucket}.files"].delete_one({"_id": identifier})
-    database[f"{bucket}.chunks"].delete_many({"files_id": identifier})
+    elif garbage.kind == PIECE:
+        bucket, identifier = garbage.place
+        stores.connection.database[f"{bucket}.chunks"].delete_many({"files_id": identifier})
+    else:
+        place, blob = garbage.place
+        place.discard(blob)
 
 
 def _blobs(stores: Stores, before: datetime) -> Iterator[Garbage]:
     """Arrays that no job's output names, models whose hash stands in no document."""
     database = stores.connection.database
-    old = {"uploadDate": {"$lt": before}}
-    arrays = {one["_id"]: one for one in database["jobs_data.files"].find(old)}
-    if stores.connection.settings.job_store is not None:
-        arrays = {}  # the outputs that name them are in another store, which is not looked at
-    models = {one["_id"]: one for one in database["models.files"].find(old)}
-    if not arrays and not models:
-        return
-    used: set[str] = set()
-    for collection in INDEXES:
-        if collection != "events":
-            for document in database[collection].find({}):
-                note_references(document, used, used)
-    # references of jobs that still wait stand in the queue
-    for firework in database["fireworks"].find({"state": {"$nin": ["COMPLETED", "ARCHIVED"]}}, {"spec": 1}):
-        note_references(firework, used, used)
-    for identifier, entry in arrays.items():
-        name = str((entry.get("metadata") or {}).get("blob_uuid"))
-        if name not in used:
-            yield Garbage("array", name, entry["length"], ("jobs_data", identifier))
-    for identifier, entry in models.items():
-        if entry["filename"] not in used:
-            yield Garbage("model", entry["filename"], entry["length"], ("models", identifier))
+
+    @cache
+    def used() -> set[str]:
+        names: set[str] = set()
+        for collection in INDEXES:
+            if collection != "events":
+                for document in database[collection].find({}):
+                    note_references(document, names, names)
+        # references of jobs that still wait stand in the queue
+        for firework in database["fireworks"].find({"state": {"$nin": ["COMPLETED", "ARCHIVED"]}}, {"spec": 1}):
+            note_references(firework, names, names)
+        return names
+
+    for kind, place in (("array", arrays_of(stores)), ("model", models_of(stores))):
+        for blob in place.unused(used, before):
+            yield Garbage(kind, blob.name, blob.bytes or 0, (place, blob))
 
 
 def _pieces(stores: Stores, before: datetime) -> Iterator[Garbage]:
@@ -86,7 +83,7 @@ def _pieces(stores: Stores, before: datetime) -> Iterator[Garbage]:
         ]
         for one in database[f"{bucket}.chunks"].aggregate(orphans, allowDiskUse=True):
             if one["_id"].generation_time < before:
-                yield Garbage("piece of an upload", str(one["_id"]), one["bytes"], (bucket, one["_id"]))
+                yield Garbage(PIECE, str(one["_id"]), one["bytes"], (bucket, one["_id"]))
 
 
 def _folders(stores: Stores, before: datetime) -> Iterator[Garbage]:

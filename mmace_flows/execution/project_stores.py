@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -126,6 +127,22 @@ class ProjectS3Store(S3Store):
 
         return backoff.streaming(start)
 
+    def object_size(self, name: str) -> tuple[int, datetime | None]:
+        """Bytes of an object, and when it was stored, UTC; (0, None) if there is none. Raises StoreAway."""
+        with self._told():
+            try:
+                found = self.s3_bucket.Object(self._get_full_key_path(name))
+                return found.content_length, found.last_modified
+            except ClientError as error:
+                if _status(error) != 404:
+                    raise
+                return 0, None
+
+    def remove_docs(self, criteria: dict[str, Any], remove_s3_object: bool = False) -> None:
+        """As S3Store's. Raises StoreAway."""
+        with self._told():
+            super().remove_docs(criteria, remove_s3_object)
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Raise StoreAway for what says that the service is gone, or busy."""
@@ -133,10 +150,16 @@ class ProjectS3Store(S3Store):
             yield
         except (ConnectionError, HTTPClientError) as error:
             raise backoff.StoreAway(self.name, error) from error
-        except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) < 500:
+        except (ClientError, RuntimeError) as error:
+            # maggma calls every refusal of a bucket "not present"; the context has what the service said
+            refusal = error if isinstance(error, ClientError) else error.__context__
+            if not isinstance(refusal, ClientError) or _status(refusal) < 500:
                 raise
-            raise backoff.StoreAway(self.name, error) from error
+            raise backoff.StoreAway(self.name, refusal) from error
+
+
+def _status(refusal: ClientError) -> int:
+    return int(refusal.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _entry(kind: str, docs: Any, key: list[str] | str) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Recipe:
                 raise UserError(
                     f"--set {change}: the value is not readable ({' '.join(str(error).split())})"
                 ) from error
-            _put(values, key.strip().split("."), value, change)
+            _put(values, key.strip().split("."), value, change, base)
         return self.check(type(base), values, "--set")
 
     def check(self, kind: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:
@@ -138,14 +138,20 @@ def _line_in(path: Path, error: BaseException) -> str:
     return line
 
 
-def _put(values: dict[str, Any], keys: list[str], value: Any, change: str) -> None:
-    """Replace one value in nested settings. Raises UserError for a key that is not there."""
+def _put(values: dict[str, Any], keys: list[str], value: Any, change: str, model: Any) -> None:
+    """Replace one value in nested settings. Raises UserError for a key that is not there.
+
+    ``model``: what ``values`` were dumped from. Where it is a plain mapping, whose keys are of another package's
+    settings and checked by them, a key that is not there is added.
+    """
     for position, key in enumerate(keys):
-        if key not in values:
+        last = position == len(keys) - 1
+        if key not in values and not (last and isinstance(model, dict)):
             raise UserError(unknown_key_message(key, values, f"--set {change}"))
-        if position == len(keys) - 1:
+        if last:
             values[key] = value
         elif isinstance(values[key], dict):
             values = values[key]
+            model = model.get(key) if isinstance(model, dict) else getattr(model, key, None)
         else:
             raise UserError(f"--set {change}: '{key}' holds a value, not further settings")

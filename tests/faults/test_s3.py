@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from execution_tools import Machine, wait_for
-from fault_tools import Network, assert_complete, began, free_port, spooled, submit, worker
+from execution_tools import Machine, kill, wait_for
+from fault_tools import CAMPAIGN, Network, assert_complete, began, free_port, spooled, submit, worker
+
+from mmace_flows.execution.mongod import running_mongod
 
 pytestmark = [pytest.mark.engine, pytest.mark.faults]
 
@@ -114,6 +118,62 @@ def test_worker_killed_while_its_array_waits_for_the_bucket(machine, bucket, ser
     assert second.returncode == 0, log
     assert_complete(opened, 1)
     assert set(began(machine).values()) == {1} and spooled(machine) == []
+
+
+def test_campaign_goes_from_bucket_to_database_and_back(machine, bucket, server, stores) -> None:
+    opened = stores()
+    submit(opened, machine, "jobs=3")
+    assert worker(machine).wait(timeout=120) == 0
+    home = dict(machine.environment)
+    code, output = machine.mmace("export", CAMPAIGN, "-o", "first.tar.gz")
+    assert code == 0 and "5 arrays" in output, output
+    before = bucket.objects()
+
+    # an embedded database without a bucket, and one that keeps its arrays elsewhere in the same bucket
+    del machine.environment["MMACE_DATABASE"], machine.environment["MMACE_JOB_STORE"]
+    assert machine.mmace("import", "first.tar.gz")[0] == 0
+    assert machine.mmace("export", CAMPAIGN, "-o", "second.tar.gz")[0] == 0
+    assert bucket.objects() == before
+    elsewhere = machine.folder / "elsewhere.yaml"
+    elsewhere.write_text(bucket.file.read_text().replace("sub_dir: mmace", "sub_dir: copies"))
+    machine.environment |= {"MMACE_JOB_STORE": str(elsewhere), "MMACE_DATA_DIR": str(machine.folder / "third")}
+    code, output = machine.mmace("import", "second.tar.gz")
+    assert code == 0 and "5 arrays" in output, output
+    assert sorted(one.replace("copies/", "mmace/") for one in set(bucket.objects()) - set(before)) == before
+    assert machine.mmace("export", CAMPAIGN, "-o", "third.tar.gz")[0] == 0
+    third = machine.folder / "third"
+    pid = running_mongod(third / "mongo")
+    contents = [dict(array_texts(machine.folder / f"{name}.tar.gz")) for name in ("first", "second", "third")]
+    assert contents[0] == contents[1] == contents[2] and len(contents[0]) == 5
+    if pid is not None:
+        kill(pid[0])
+    machine.environment = home
+
+
+def array_texts(archive: Path) -> Iterator[tuple[str, Any]]:
+    """Arrays of an archive."""
+    with tarfile.open(archive) as tar:
+        for one in tar:
+            if "arrays/" in one.name:
+                yield one.name, json.load(tar.extractfile(one))  # type: ignore[arg-type]
+
+
+def test_garbage_in_the_bucket(machine, bucket, server, stores) -> None:
+    """Only what this database's index lists is ever deleted: other databases may have the same bucket."""
+    opened = stores()
+    submit(opened, machine, "jobs=3")
+    assert worker(machine).wait(timeout=120) == 0
+    before = bucket.objects()
+    bucket.client.put_object(Bucket="magnets", Key="mmace/of-somebody-else", Body=b"their array")
+    lost = {"blob_uuid": "lost", "job_uuid": "of a job that was deleted", "job_index": 1, "data": [1, 2, 3]}
+    opened.arrays.update([lost], key="blob_uuid")
+    assert machine.mmace("gc")[1].strip() == "nothing to delete", "younger than a day"
+    code, output = machine.mmace("gc", "--older-than", "0", "--delete")
+    arrays = [line.split() for line in output.splitlines() if line.startswith("array")]
+    assert code == 0 and [line[-1] for line in arrays] == ["lost"], output
+    assert bucket.objects() == sorted([*before, "mmace/of-somebody-else"])
+    assert opened.arrays.count({"blob_uuid": "lost"}) == 0
+    assert_complete(opened, 3)
 
 
 def test_bucket_that_is_not_there_is_told_in_one_line(machine, bucket) -> None:

@@ -7,17 +7,22 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+from botocore.exceptions import ClientError
 from jobflow import JobStore
+from maggma.stores import MemoryStore
 from monty.json import MontyDecoder
 
 from mmace_flows.execution import stores
+from mmace_flows.execution.backoff import StoreAway
 from mmace_flows.execution.doctor import examine
-from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectStore
+from mmace_flows.execution.project_stores import ProjectGridFSStore, ProjectS3Store, ProjectStore
+from mmace_flows.execution.safe_loading import PLAIN_DECODE
 from mmace_flows.execution.settings import Settings
 from mmace_flows.execution.stores import Stores
 
 
-def test_serialised_stores_hold_no_server() -> None:
+def test_serialised_stores_hold_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MontyDecoder, "process_decoded", PLAIN_DECODE)  # documents may not ask for stores, tests may
     store = JobStore(ProjectStore("jobs", key="uuid"), additional_stores={"data": ProjectGridFSStore("jobs_data")})
     text = json.dumps(store.as_dict(), default=str)
     assert not any(word in text for word in ("password", "username", "127.0.0.1", "port"))
@@ -77,3 +82,20 @@ def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "Fe.UPF").touch()  # an empty file is no pseudopotential
     again = {finding.name: finding for finding in examine(settings)}
     assert again["pseudopotentials"].detail.startswith("no PBE files")
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, RuntimeError), (503, StoreAway)])
+def test_bucket_of_a_busy_service_is_away_and_not_missing(
+    monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ClientError(
+            {"Error": {"Code": str(status)}, "ResponseMetadata": {"HTTPStatusCode": status}}, "HeadBucket"
+        )
+
+    client = SimpleNamespace(head_bucket=refuse)
+    session = SimpleNamespace(resource=lambda *_, **__: SimpleNamespace(meta=SimpleNamespace(client=client)))
+    monkeypatch.setattr(ProjectS3Store, "_get_session", lambda self: session)
+    store = ProjectS3Store(index=MemoryStore(key="fs_id"), bucket="magnets")
+    with pytest.raises(kind):
+        store.connect()
