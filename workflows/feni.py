@@ -59,6 +59,9 @@ class FeNiSettings(BaseModel):
     training: dict[str, Any] = Field(description="settings of mmace.train.TrainingConfig that differ from its defaults")
     fine_tuning: dict[str, Any] = Field(description="training settings of models that start from the one before")
     start_from_previous: bool = Field(default=True, description="later models start from the one before, else anew")
+    replay_weight: float | None = Field(
+        default=None, gt=0.0, description="weight of labels that a later model has seen before; empty: as new ones"
+    )
     committee: int = Field(default=1, ge=1, description="models per iteration; more than one gives a spread")
     validation_fraction: float = Field(default=0.0, ge=0.0, lt=1.0, description="of the training set, picks the epoch")
     sampling: SamplingSettings = Field(description="what the model proposes for labelling")
@@ -98,6 +101,7 @@ def build(settings: FeNiSettings, campaign: str) -> Flow:
             training=settings.training,
             fine_tuning=settings.fine_tuning,
             start="previous" if settings.start_from_previous else "scratch",
+            replay_weight=settings.replay_weight,
             committee=settings.committee,
             validation_fraction=settings.validation_fraction,
         ),
@@ -171,10 +175,11 @@ def estimate(settings: FeNiSettings) -> CostEstimate:
 WEIGHTS = {"energy": 200.0, "forces": 10.0, "stress": 500.0, "magnetic_forces": 100.0}
 PAPER_WEIGHTS = {"energy": 1.0, "forces": 10.0, "stress": 5.0, "magnetic_forces": 1.0}
 
-# A cosine over a fixed number of epochs gives the same weights on every machine; max_seconds is for very slow ones.
+# A cosine over a fixed number of epochs gives the same weights however busy the machine is. Far beyond it, max_seconds
+# only keeps a training from holding up everything.
 TRAINING = {
     "epochs": 100, "batch_size": 4, "learning_rate": 0.01, "schedule": "cosine", "rotate_moments": True,
-    "weights": WEIGHTS, "num_threads": 2, "max_seconds": 300.0,
+    "weights": WEIGHTS, "num_threads": 2, "max_seconds": 3600.0,
 }  # fmt: skip
 
 SMALL = FeNiSettings(

@@ -73,7 +73,7 @@ def estimate(settings: FeNiSetSettings) -> CostEstimate:
     """Jobs and core-seconds."""
     count = sum(len(part) for part in candidates(settings))
     return CostEstimate(
-        stages=[StageEstimate(stage="label", jobs=count, core_seconds_per_job=settings.seconds_per_label)]
+        stages=[StageEstimate(stage="dft", jobs=count, core_seconds_per_job=settings.seconds_per_label)]
     )
 
 

@@ -158,7 +158,7 @@ SMALL = ScreeningSettings(
     # wanders is set aside early, for it may wander for half an hour
     spin_orbit=spin_orbit(280.0, 0.09, 0.15, "lebedev:26", 200, max_iterations=80),
     potential={"hidden": "16x0e", "r_max": 4.5, "l_pos": 2},
-    training={"epochs": 150, "num_threads": 1, "max_seconds": 120.0},
+    training={"epochs": 150, "num_threads": 1, "max_seconds": 1200.0},
     committee=2,
     prediction=PredictionSettings(directions="lebedev:50"),
     rule=ScreeningRule(top=5, initial=6, held_out=3, best=2, uncertain=1, max_rounds=2, max_runs=14),

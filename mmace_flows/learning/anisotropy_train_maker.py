@@ -100,7 +100,8 @@ class AnisotropyTrainMaker(Maker):
         metadata["model_hash"] = stores.save_model(
             to_bytes(result.model, metadata), {**metadata, "model_hash": model_hash(result.model)}
         )
-        line = f"round {number}, member {member}: {len(training)} runs, validation {100 * scores.relative_error:.0f} %"
+        part = "validation" if validation else "error on them"
+        line = f"round {number}, member {member}: {len(training)} runs, {part} {100 * scores.relative_error:.0f} %"
         stores.event(campaign, self.stage, line, ends_job=title, model_hash=metadata["model_hash"])
         trained = TrainedModel(
             model_hash=metadata["model_hash"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +69,18 @@ def crystals_of(candidates: Sequence[Candidate]) -> list[str]:
 def first_runs(prospects: Sequence[Prospect], rule: ScreeningRule) -> list[str]:
     """Ids for DFT before the first model: one ordering of each held-out crystal, and ``rule.initial`` others.
 
-    Others go crystal by crystal, and to second orderings only after every crystal had its first: what differs between
-    crystals is more than what differs between orderings.
+    Others go round the chemical systems, crystal by crystal, and to second orderings only after every crystal had its
+    first: of elements that it has never seen together a model knows nothing, of another crystal of the same ones
+    something, and orderings of one crystal differ least.
     """
     held, pool = split_crystals([one.crystal for one in prospects], rule)
+    systems = {one.crystal: frozenset(one.candidate.structure.symbols) for one in prospects}
+    seen: Counter[frozenset[str]] = Counter()
+    place = {}
+    for crystal in pool:
+        place[crystal] = seen[systems[crystal]]
+        seen[systems[crystal]] += 1
+    pool = sorted(pool, key=place.__getitem__)
     orderings: dict[str, list[str]] = {}
     for one in prospects:
         orderings.setdefault(one.crystal, []).append(one.prospect_id)

@@ -48,6 +48,7 @@ def test_changes_reach_into_nested_settings(recipe_file: Path) -> None:
     assert settings.model_dump() == {
         "iterations": 3, "kpts": [1, 2, 3], "grid": (4, 4, 2), "counts": {"NM": 1}, "training": {"epochs": 7},
     }  # fmt: skip
+    assert recipe.settings("small", ["counts.FM=2"]).model_dump()["counts"] == {"NM": 1, "FM": 2}, "keys are free there"
     assert recipe.preset("paper").model_dump()["training"] == {"epochs": 5}, "the preset itself is untouched"
     assert load_recipe(recipe_file).module is recipe.module, "jobs defined in it keep their identity"
 

@@ -142,6 +142,18 @@ def test_first_runs_go_crystal_by_crystal():
     assert len({one.crystal for one in chosen[2:8]}) == 6, "every crystal once before any twice"
 
 
+def test_first_runs_go_round_the_chemical_systems():
+    iron_platinum = [structure(["Fe", "Pt"], scale) for scale in (1.0, 1.15, 1.3, 1.45)]
+    others = [structure(["Fe", "Co"]), structure(["Co", "Pt"])]
+    for seed in range(5):
+        rule = ScreeningRule(held_out=0, initial=3, seed=seed)
+        found = collect_prospects(
+            "c", [{"candidates": [candidate(one) for one in [*iron_platinum, *others]]}], rule, 99
+        )
+        formulas = {one.prospect_id: one.formula for one in found}
+        assert {formulas[key] for key in first_runs(found, rule)} == {"FePt", "CoFe", "CoPt"}
+
+
 def test_too_few_crystals_is_one_line():
     with pytest.raises(UserError, match="2 crystals have moments"):
         collect_prospects("c", sources(2), ScreeningRule(), 1000)
