@@ -1,6 +1,6 @@
 """Cost of turning all moments rigidly, in single energies: 2000 rotations of a ten-atom cell.
 
-    python benchmarks/scan.py [--rotations 2000] [--threads 1] [--json PATH]
+    python benchmarks/scan.py [--rotations 2000] [--threads 1] [--json PATH] [--model trained.safetensors]
 
 A single energy is one evaluation of the energy alone, without derivatives. Ratios of one run, calls in turn, of
 processor time, which other work on the machine disturbs less than the clock on the wall. The error is the largest
@@ -22,7 +22,7 @@ import torch
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
-from mmace import Potential, PotentialConfig, build_graph
+from mmace import Potential, PotentialConfig, build_graph, load
 from mmace.graph import Graph
 from mmace.spins.scan import rotation_energies
 
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rotations", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--model", type=Path, help="a trained potential of Fe instead of random weights")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements per case")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -64,11 +65,17 @@ def main() -> None:
         f"{'config':19} {'moments':13} {'dtype':8} {'single ms':>9} {'scan ms':>9} {'ratio':>7} {'error':>8}",
         flush=True,
     )
-    for name, settings in CONFIGS.items():
+    for name in ["trained"] if arguments.model else CONFIGS:
         for state, dtype in itertools.product(states, ("float32", "float64")):
             atoms.set_initial_magnetic_moments(states[state])
-            config = PotentialConfig(elements=["Fe"], dtype=dtype, **settings)
-            model, graph = Potential(config), build_graph(atoms, ["Fe"], config.r_max, dtype=config.torch_dtype)
+            if arguments.model:
+                model = load(arguments.model)
+                if model.config.dtype != dtype:
+                    continue
+            else:
+                model = Potential(PotentialConfig(elements=["Fe"], dtype=dtype, **CONFIGS[name]))
+            config = model.config
+            graph = build_graph(atoms, config.elements, config.r_max, dtype=config.torch_dtype)
 
             def single(model: Potential = model, graph: Graph = graph) -> None:
                 model(graph, forces=False, stress=False, magnetic_forces=False)

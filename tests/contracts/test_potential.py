@@ -10,6 +10,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.spacegroup import crystal as spacegroup_crystal
 from scipy.spatial.transform import Rotation
 
 from mmace import Potential, PotentialConfig, build_graph
@@ -100,6 +101,34 @@ def test_translation_and_permutation(symmetry, size):
     assert permuted["energy"] == pytest.approx(reference["energy"], abs=1e-10)
     np.testing.assert_allclose(permuted["forces"], reference["forces"][order], atol=1e-9)
     np.testing.assert_allclose(permuted["magnetic_forces"], reference["magnetic_forces"][order], atol=1e-9)
+
+
+def spiral(atoms: Atoms, handedness: int) -> Atoms:
+    """Copy with moments of iron that turn about x once along the cell, to the right (1) or to the left (−1)."""
+    angle = handedness * 2 * np.pi * atoms.get_scaled_positions()[:, 0]
+    moments = 1.1 * np.stack([0 * angle, np.cos(angle), np.sin(angle)], axis=1)
+    copy = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
+    copy.set_initial_magnetic_moments(np.where((atoms.symbols == "Fe")[:, None], moments, 0.0))
+    return copy
+
+
+@pytest.mark.parametrize(("symmetry", "size"), [case for case in CASES if case[0] != "none"])
+def test_right_and_left_spirals(symmetry, size):
+    """Antisymmetric exchange (Dzyaloshinskii, Moriya): in a chiral crystal, and by spin-orbit coupling alone."""
+    model = potential(symmetry, size)
+    sites = {"spacegroup": 198, "cellpar": [4.2] * 3 + [90] * 3}
+    chiral = spacegroup_crystal(["Fe", "Ni"], [(0.137,) * 3, (0.843,) * 3], **sites).repeat((4, 1, 1))
+    right, left = (energy(model, spiral(chiral, sense)) for sense in (1, -1))
+    if symmetry == "nonsoc":
+        assert right == pytest.approx(left, abs=1e-10)
+    else:
+        assert abs(right - left) > 1e-5
+    image = chiral.copy()
+    image.positions *= -1
+    image.wrap()
+    assert energy(model, spiral(image, -1)) == pytest.approx(right, abs=1e-9)
+    straight = bulk("Fe", cubic=True).repeat((4, 1, 1))
+    assert energy(model, spiral(straight, 1)) == pytest.approx(energy(model, spiral(straight, -1)), abs=1e-9)
 
 
 @pytest.mark.parametrize(("symmetry", "size"), CASES)

@@ -27,10 +27,10 @@ from mmace.messages import ElementMessage, FeatureMessage, Features
 from mmace.potential import Layer, Potential
 from mmace.spins.directions import RotationFunctions, from_few
 from mmace.spins.pairs import PairSums
+from mmace.spins.polynomials import RotationPolynomials, polynomials
 
 BATCH_NODES = 2000  # copies of atoms worked on at once
 PROBES = 8  # rotations at which rounding is measured
-EMPTY = np.empty(0)
 
 
 def rotation_energies(
@@ -59,16 +59,33 @@ def rotation_energies(
     with torch.no_grad(), model.weights_fixed():
         scan = _Scan(model, graph)
 
-        def evaluate(numbers: np.ndarray) -> np.ndarray:
-            parts = turns[torch.as_tensor(numbers)].to(device=device, dtype=dtype).split(size)
-            return torch.cat([scan.energies(part) for part in parts]).cpu().double().numpy() if len(numbers) else EMPTY
+        def of(numbers: np.ndarray) -> list[tuple[np.ndarray, Tensor]]:
+            parts = np.split(numbers, range(size, len(numbers), size))
+            return [(part, turns[torch.as_tensor(part)].to(device=device, dtype=dtype)) for part in parts]
 
+        def compute(numbers: np.ndarray) -> Tensor:
+            return torch.cat([scan.features(rotations).flatten(1) for _, rotations in of(numbers)])
+
+        def evaluate(numbers: np.ndarray) -> np.ndarray:
+            if not len(numbers):
+                return np.empty(0)
+            energies = [
+                scan.energies(rotations, None if known is None else known(part)) for part, rotations in of(numbers)
+            ]
+            return torch.cat(energies).cpu().double().numpy()
+
+        known: RotationPolynomials | None = None
+        everything = np.arange(len(turns))
         if even:
             turns = turns * torch.linalg.det(turns).sign()[:, None, None]  # E(−m) = E(m)
         elif bool((torch.linalg.det(turns) < 0).any()):
-            return evaluate(np.arange(len(turns)))
+            return evaluate(everything)
+        functions = RotationFunctions(vector_moments(atoms), turns.numpy())
+        known = polynomials(functions, scan.degree, even, compute)
+        if known is not None and scan.shallow:
+            return evaluate(everything)  # nothing is left but readouts
         noise = scan.rounding(turns[:PROBES].to(device=device, dtype=dtype))
-        return from_few(RotationFunctions(vector_moments(atoms), turns.numpy()), evaluate, even, noise)
+        return from_few(functions, evaluate, even, noise)
 
 
 class _Scan:
@@ -125,17 +142,30 @@ class _Scan:
             targets.append((target, tensors, torch.cat(rows, dim=1)))
         return targets
 
-    def energies(self, rotations: Tensor) -> Tensor:
-        """[B] eV, for ``rotations`` [B,3,3]."""
-        model, count = self.model, len(rotations)
-        turned = [rotation_matrices(degree, rotations) for degree in range(model.config.l_mag + 1)]
-        solid = torch.cat(
-            [
-                torch.einsum("brs,ns->nbr", matrix, self.solid[:, degree**2 : (degree + 1) ** 2])
-                for degree, matrix in enumerate(turned)
-            ],
-            dim=2,
-        )  # [N, B, (l_mag+1)²]
+    @property
+    def shallow(self) -> bool:
+        """Whether there is one layer only."""
+        return not self.messages
+
+    @property
+    def degree(self) -> int:
+        """Largest degree of the first layer's features in the rotation."""
+        config = self.model.config
+        return (config.correlation + 1) * config.l_mag
+
+    def _turned(self, rotations: Tensor) -> tuple[list[Tensor], Tensor]:
+        """D_l [B,2l+1,2l+1] by degree; R of the turned moments [N,B,(l_mag+1)²]."""
+        turned = [rotation_matrices(degree, rotations) for degree in range(self.model.config.l_mag + 1)]
+        solid = [
+            torch.einsum("brs,ns->nbr", matrix, self.solid[:, degree**2 : (degree + 1) ** 2])
+            for degree, matrix in enumerate(turned)
+        ]
+        return turned, torch.cat(solid, dim=2)
+
+    def features(self, rotations: Tensor) -> Tensor:
+        """Features of the first layer, [B, N, components of all irreps, K]."""
+        count = len(rotations)
+        turned, solid = self._turned(rotations)
         blocks = []
         for target, tensors, sums in self.targets:
             parts = [
@@ -144,13 +174,25 @@ class _Scan:
             ]
             left = torch.cat(parts, dim=1).unflatten(0, (target.dim, 1, count))
             blocks.append((left @ sums).flatten(1, 2))  # [m, N·B, K]
-        species = self.graph.species.repeat_interleave(count)
-        own = [weights.repeat_interleave(count, 0) for weights in self.own]
-        flat = solid.flatten(0, 1)
-        layers = self._layers()
-        mu = layers[0].product(torch.cat(blocks), species)
-        features = layers[0].update(mu, {}, flat, own[0], species)
+        species, layer = self.graph.species.repeat_interleave(count), self._layers()[0]
+        mu = layer.product(torch.cat(blocks), species)
+        features = layer.update(mu, {}, solid.flatten(0, 1), self.own[0].repeat_interleave(count, 0), species)
+        together = torch.cat([features[irrep] for irrep in layer.outputs], dim=1)
+        return together.unflatten(0, (self.nodes, count)).transpose(0, 1)
+
+    def energies(self, rotations: Tensor, known: Tensor | None = None) -> Tensor:
+        """[B] eV, for ``rotations`` [B,3,3]. ``known``: the first layer's features there, if they are."""
+        model, count, layers = self.model, len(rotations), self._layers()
+        together = self.features(rotations) if known is None else known
+        dims = [irrep.dim for irrep in layers[0].outputs]
+        together = together.reshape(count, self.nodes, sum(dims), -1).transpose(0, 1).flatten(0, 1)
+        features = dict(zip(layers[0].outputs, together.split(dims, dim=1), strict=True))
         interaction = self._readout(0, features)
+        if not self.shallow:
+            solid = self._turned(rotations)[1]
+            flat = solid.flatten(0, 1)
+            species = self.graph.species.repeat_interleave(count)
+            own = [weights.repeat_interleave(count, 0) for weights in self.own]
         for number, (layer, pairs) in enumerate(zip(layers[1:], self.messages, strict=True), start=1):
             sent = torch.cat([features[irrep] for irrep in pairs.message.sources], dim=1)
             mixed = pairs(sent.unflatten(0, (self.nodes, count)), solid, layer.product.mix).flatten(1, 2)

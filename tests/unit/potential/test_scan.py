@@ -10,6 +10,7 @@ from mmace import Potential, PotentialConfig, build_graph
 from mmace.errors import UserError
 from mmace.harmonics import SolidHarmonics, rotation_matrices
 from mmace.spins.directions import RotationFunctions, from_few
+from mmace.spins.polynomials import polynomials
 from mmace.spins.scan import rotation_energies
 
 
@@ -163,3 +164,37 @@ def test_a_head_that_the_model_does_not_have():
         model(build_graph(cell(), ["Fe", "Ni"], 3.6, head=1))
     with pytest.raises(UserError, match="head = 1"):
         rotation_energies(model, cell(), np.eye(3)[None], head=1)
+
+
+@pytest.mark.parametrize("collinear", [False, True])
+def test_polynomials_of_the_rotation_are_exact_from_few(collinear):
+    rotations = Rotation.random(400, random_state=0).as_matrix()
+    magmoms = np.outer([1.0, -2.0], [0.0, 0.6, 0.8]) if collinear else np.eye(3)
+    turned = np.einsum("bij,nj->bni", rotations, magmoms)
+    matrix = np.random.default_rng(1).normal(size=(turned[0].size, 5))
+    truth = torch.tensor((turned.reshape(len(turned), -1) @ matrix) ** 2)  # degree 2
+    asked = []
+
+    def compute(numbers):
+        asked.append(len(numbers))
+        return truth[torch.as_tensor(numbers)]
+
+    functions = RotationFunctions(magmoms, rotations)
+    found = polynomials(functions, 2, True, compute)
+    assert found is not None and sum(asked) < 100
+    torch.testing.assert_close(found(np.arange(400)), truth)
+    assert polynomials(functions, 1, False, compute) is None, "too low a degree is noticed"
+    before = sum(asked)
+    assert polynomials(functions, 12, False, compute) is None or collinear, "more functions than rotations"
+    assert collinear or sum(asked) == before
+
+
+@pytest.mark.parametrize("symmetry", ["soc", "nonsoc", "paper"])
+def test_energies_of_one_layer_are_exact_from_few(symmetry):
+    config = PotentialConfig(
+        elements=["Fe", "Ni"], symmetry=symmetry, r_max=3.6, hidden="4x0e", l_pos=2, l_mag=1, correlation=2, seed=1
+    )
+    model, atoms = Potential(config), cell()
+    rotations = Rotation.random(300, random_state=3).as_matrix()
+    energies = rotation_energies(model, atoms, rotations)
+    np.testing.assert_allclose(energies[:20], rotation_energies(model, atoms, rotations[:20]), atol=1e-12)
