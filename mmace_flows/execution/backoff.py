@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pymongo
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 
 from mmace.errors import UserError
 from mmace_flows.execution.spool import Spool
@@ -34,8 +34,10 @@ T = TypeVar("T")
 FIRST_PAUSE = 0.5  # seconds; doubled after each try
 LONGEST_PAUSE = 30.0
 ANSWER_SECONDS = 10.0
-# a server that answers, but cannot work now: shutting down, stepping down, its disk full
-BUSY_CODES = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436, 14031})
+# A server that answers, but cannot work now: shutting down, stepping down, disk full, its cursors lost in a restart.
+# With 1 and 8 it says that something went wrong inside, as its storage does while it breaks down on a full disk; 18 to
+# a process that was let in before: it cannot read its list of users, or somebody is restoring it.
+BUSY_CODES = frozenset({1, 8, 18, 43, 91, 175, 189, 237, 262, 355, 10058, 10107, 11600, 11602, 13435, 13436, 14031})
 ROOM_BYTES = 16 * 1024**2  # free space below which a run folder counts as full
 NO_SPACE = "No space left on device"  # of the server's disk, with whatever code
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -53,9 +55,21 @@ def unreachable(error: BaseException | None) -> bool:
     """Whether an error, or one that it came from, says that the database is gone for now."""
     return any(
         isinstance(one, ConnectionFailure)
-        or (isinstance(one, OperationFailure) and (one.code in BUSY_CODES or NO_SPACE in str(one)))
+        or (isinstance(one, OperationFailure) and (not BUSY_CODES.isdisjoint(_codes(one)) or NO_SPACE in str(one)))
         for one in _chain(error)
     )
+
+
+def _codes(error: OperationFailure) -> set[int | None]:
+    """Its code, and those of the single writes of many at once, where the whole has one that says nothing."""
+    parts = (error.details or {}).get("writeErrors", []) if isinstance(error, BulkWriteError) else []
+    return {error.code, *(part.get("code") for part in parts)}
+
+
+def reason(error: BaseException) -> str:
+    """What a database's error says, short: its kind, and the server's own words where there are any."""
+    words = (error.details or {}).get("errmsg") if isinstance(error, OperationFailure) else None
+    return f"{type(error).__name__}: {words.splitlines()[0][:200]}" if words else type(error).__name__
 
 
 def disk_full(error: BaseException | None) -> bool:
@@ -108,7 +122,7 @@ class Patience:
         self._again = self._again + 1 if began - self._back < LONGEST_PAUSE else 0
         told = ""
         if error is not None and not self._again:
-            self.say(f"{self._where(error)} does not answer ({type(error).__name__}); waiting for it")
+            self.say(f"{self._where(error)} does not answer ({reason(error)}); waiting for it")
         for pause in pauses(self._again):
             time.sleep(pause)
             try:

@@ -139,6 +139,7 @@ def _announce_cost(name: str, estimate: CostEstimate, workers: int, yes: bool, c
 def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: Settings, console: Console) -> int:
     from pymongo.errors import PyMongoError
 
+    from mmace_flows.execution.backoff import reason
     from mmace_flows.execution.campaign import only_runner
     from mmace_flows.execution.display import Display
     from mmace_flows.execution.operations import reopen
@@ -167,7 +168,7 @@ def _bring_to_end(stores: Stores, campaign: Campaign, recipe: Recipe, settings: 
             return INTERRUPTED
         except PyMongoError as error:
             raise UserError(
-                f"the database stopped answering ({type(error).__name__}); nothing finished is lost, "
+                f"the database stopped answering ({reason(error)}); nothing finished is lost, "
                 f"continue with: {command('resume', name, settings)}"
             ) from error
         if runner.closed and not progress.complete:

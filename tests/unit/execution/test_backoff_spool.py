@@ -8,7 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    CursorNotFound,
+    DuplicateKeyError,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+)
 
 from mmace_flows.execution import backoff
 from mmace_flows.execution.spool import Spool
@@ -31,6 +38,10 @@ def chained(inner: BaseException) -> RuntimeError:
         (ServerSelectionTimeoutError("gone"), True),
         (OperationFailure("shutting down", 91), True),
         (OperationFailure("28: No space left on device", 8), True),
+        (OperationFailure("-31804: WT_PANIC: WiredTiger library panic", 8), True),
+        (CursorNotFound("lost in a restart", 43), True),
+        (BulkWriteError({"writeErrors": [{"code": 11600, "errmsg": "interrupted at shutdown"}]}), True),
+        (BulkWriteError({"writeErrors": [{"code": 11000, "errmsg": "twice"}]}), False),
         (chained(AutoReconnect("gone")), True),
         (OperationFailure("not authorized", 13), False),
         (DuplicateKeyError("twice"), False),
