@@ -27,7 +27,7 @@ from mmace.messages import ElementMessage, FeatureMessage, Features
 from mmace.potential import Layer, Potential
 from mmace.spins.directions import RotationFunctions, from_few
 from mmace.spins.pairs import PairSums
-from mmace.spins.polynomials import RotationPolynomials, polynomials
+from mmace.spins.polynomials import polynomials
 
 BATCH_NODES = 2000  # copies of atoms worked on at once
 PROBES = 8  # rotations at which rounding is measured
@@ -59,33 +59,35 @@ def rotation_energies(
     with torch.no_grad(), model.weights_fixed():
         scan = _Scan(model, graph)
 
-        def of(numbers: np.ndarray) -> list[tuple[np.ndarray, Tensor]]:
-            parts = np.split(numbers, range(size, len(numbers), size))
-            return [(part, turns[torch.as_tensor(part)].to(device=device, dtype=dtype)) for part in parts]
+        def parts(numbers: np.ndarray) -> list[np.ndarray]:
+            return np.split(numbers, range(size, len(numbers), size))
 
-        def compute(numbers: np.ndarray) -> Tensor:
-            return torch.cat([scan.features(rotations).flatten(1) for _, rotations in of(numbers)])
+        def rotations_of(numbers: np.ndarray) -> Tensor:
+            return turns[torch.as_tensor(numbers)].to(device=device, dtype=dtype)
+
+        def scalars(numbers: np.ndarray) -> Tensor:
+            return torch.cat([scan.scalars(rotations_of(part)).flatten(1) for part in parts(numbers)])
 
         def evaluate(numbers: np.ndarray) -> np.ndarray:
             if not len(numbers):
                 return np.empty(0)
-            energies = [
-                scan.energies(rotations, None if known is None else known(part)) for part, rotations in of(numbers)
-            ]
-            return torch.cat(energies).cpu().double().numpy()
+            return _numbers([scan.energies(rotations_of(part)) for part in parts(numbers)])
 
-        known: RotationPolynomials | None = None
         everything = np.arange(len(turns))
         if even:
             turns = turns * torch.linalg.det(turns).sign()[:, None, None]  # E(−m) = E(m)
         elif bool((torch.linalg.det(turns) < 0).any()):
             return evaluate(everything)
         functions = RotationFunctions(vector_moments(atoms), turns.numpy())
-        known = polynomials(functions, scan.degree, even, compute)
-        if known is not None and scan.shallow:
-            return evaluate(everything)  # nothing is left but readouts
-        noise = scan.rounding(turns[:PROBES].to(device=device, dtype=dtype))
+        known = None if scan.messages else polynomials(functions, scan.degree, even, scan.width, scalars)
+        if known is not None:  # nothing is left but readouts
+            return _numbers([scan.read(known(part)) for part in parts(everything)])
+        noise = scan.rounding(rotations_of(everything[:PROBES]))
         return from_few(functions, evaluate, even, noise)
+
+
+def _numbers(energies: list[Tensor]) -> np.ndarray:
+    return torch.cat(energies).cpu().double().numpy()
 
 
 class _Scan:
@@ -143,29 +145,27 @@ class _Scan:
         return targets
 
     @property
-    def shallow(self) -> bool:
-        """Whether there is one layer only."""
-        return not self.messages
-
-    @property
     def degree(self) -> int:
         """Largest degree of the first layer's features in the rotation."""
         config = self.model.config
         return (config.correlation + 1) * config.l_mag
 
-    def _turned(self, rotations: Tensor) -> tuple[list[Tensor], Tensor]:
-        """D_l [B,2l+1,2l+1] by degree; R of the turned moments [N,B,(l_mag+1)²]."""
-        turned = [rotation_matrices(degree, rotations) for degree in range(self.model.config.l_mag + 1)]
-        solid = [
-            torch.einsum("brs,ns->nbr", matrix, self.solid[:, degree**2 : (degree + 1) ** 2])
-            for degree, matrix in enumerate(turned)
-        ]
-        return turned, torch.cat(solid, dim=2)
+    @property
+    def width(self) -> int:
+        """Scalar features of all atoms."""
+        return self.nodes * self.model.embedding.shape[1]
 
-    def features(self, rotations: Tensor) -> Tensor:
-        """Features of the first layer, [B, N, components of all irreps, K]."""
+    def _first(self, rotations: Tensor) -> tuple[Features, Tensor]:
+        """Features of the first layer [N·B,2l+1,K]; R of the turned moments [N,B,(l_mag+1)²]."""
         count = len(rotations)
-        turned, solid = self._turned(rotations)
+        turned = [rotation_matrices(degree, rotations) for degree in range(self.model.config.l_mag + 1)]
+        solid = torch.cat(
+            [
+                torch.einsum("brs,ns->nbr", matrix, self.solid[:, degree**2 : (degree + 1) ** 2])
+                for degree, matrix in enumerate(turned)
+            ],
+            dim=2,
+        )
         blocks = []
         for target, tensors, sums in self.targets:
             parts = [
@@ -176,28 +176,31 @@ class _Scan:
             blocks.append((left @ sums).flatten(1, 2))  # [m, N·B, K]
         species, layer = self.graph.species.repeat_interleave(count), self._layers()[0]
         mu = layer.product(torch.cat(blocks), species)
-        features = layer.update(mu, {}, solid.flatten(0, 1), self.own[0].repeat_interleave(count, 0), species)
-        together = torch.cat([features[irrep] for irrep in layer.outputs], dim=1)
-        return together.unflatten(0, (self.nodes, count)).transpose(0, 1)
+        own = self.own[0].repeat_interleave(count, 0)
+        return layer.update(mu, {}, solid.flatten(0, 1), own, species), solid
 
-    def energies(self, rotations: Tensor, known: Tensor | None = None) -> Tensor:
-        """[B] eV, for ``rotations`` [B,3,3]. ``known``: the first layer's features there, if they are."""
+    def scalars(self, rotations: Tensor) -> Tensor:
+        """Scalar features of the first layer, [B,N,K]."""
+        scalar = self._first(rotations)[0][self.model.scalar].squeeze(1)
+        return scalar.unflatten(0, (self.nodes, len(rotations))).transpose(0, 1)
+
+    def read(self, scalars: Tensor) -> Tensor:
+        """[B] eV of a model of one layer with ``scalars`` [B, N·K]."""
+        energies = self._readout(0, scalars.reshape(len(scalars) * self.nodes, -1)).reshape(-1, self.nodes)
+        return self.rest + self.model.energy_scale * energies.sum(1)
+
+    def energies(self, rotations: Tensor) -> Tensor:
+        """[B] eV, for ``rotations`` [B,3,3]."""
         model, count, layers = self.model, len(rotations), self._layers()
-        together = self.features(rotations) if known is None else known
-        dims = [irrep.dim for irrep in layers[0].outputs]
-        together = together.reshape(count, self.nodes, sum(dims), -1).transpose(0, 1).flatten(0, 1)
-        features = dict(zip(layers[0].outputs, together.split(dims, dim=1), strict=True))
-        interaction = self._readout(0, features)
-        if not self.shallow:
-            solid = self._turned(rotations)[1]
-            flat = solid.flatten(0, 1)
-            species = self.graph.species.repeat_interleave(count)
-            own = [weights.repeat_interleave(count, 0) for weights in self.own]
+        features, solid = self._first(rotations)
+        interaction = self._readout(0, features[model.scalar].squeeze(1))
+        flat, species = solid.flatten(0, 1), self.graph.species.repeat_interleave(count)
         for number, (layer, pairs) in enumerate(zip(layers[1:], self.messages, strict=True), start=1):
             sent = torch.cat([features[irrep] for irrep in pairs.message.sources], dim=1)
             mixed = pairs(sent.unflatten(0, (self.nodes, count)), solid, layer.product.mix).flatten(1, 2)
-            features = layer.update(layer.product(mixed, species), features, flat, own[number], species)
-            interaction = interaction + self._readout(number, features)
+            own = self.own[number].repeat_interleave(count, 0)
+            features = layer.update(layer.product(mixed, species), features, flat, own, species)
+            interaction = interaction + self._readout(number, features[model.scalar].squeeze(1))
         return self.rest + model.energy_scale * interaction.reshape(self.nodes, count).sum(0)
 
     def rounding(self, rotations: Tensor) -> float:
@@ -208,6 +211,6 @@ class _Scan:
         single = torch.stack([self.model.node_energies(graph).sum() for graph in turned])
         return 4.0 * float((single - self.energies(rotations)).std())
 
-    def _readout(self, number: int, features: Features) -> Tensor:
-        energies: Tensor = self.model.readouts[number](features[self.model.scalar].squeeze(1))
+    def _readout(self, number: int, scalars: Tensor) -> Tensor:
+        energies: Tensor = self.model.readouts[number](scalars)
         return energies[:, int(self.graph.head[0])]

@@ -180,13 +180,15 @@ def test_polynomials_of_the_rotation_are_exact_from_few(collinear):
         return truth[torch.as_tensor(numbers)]
 
     functions = RotationFunctions(magmoms, rotations)
-    found = polynomials(functions, 2, True, compute)
+    found = polynomials(functions, 2, True, 5, compute)
     assert found is not None and sum(asked) < 100
     torch.testing.assert_close(found(np.arange(400)), truth)
-    assert polynomials(functions, 1, False, compute) is None, "too low a degree is noticed"
+    assert polynomials(functions, 1, False, 5, compute) is None, "too low a degree is noticed"
     before = sum(asked)
-    assert polynomials(functions, 12, False, compute) is None or collinear, "more functions than rotations"
+    assert polynomials(functions, 12, False, 5, compute) is None or collinear, "more functions than rotations"
     assert collinear or sum(asked) == before
+    before = sum(asked)
+    assert polynomials(functions, 2, True, 2**26, compute) is None and sum(asked) == before, "more than memory holds"
 
 
 @pytest.mark.parametrize("symmetry", ["soc", "nonsoc", "paper"])
