@@ -234,7 +234,7 @@ TINY = SMALL.model_copy(
         "bain_ratios": [1.0, sqrt(2.0)],
         "states": ["NM", "FM"],
         "distortions": {"NM": 1, "FM": 1},
-        "fixed_moments": {"FM": [0.6]},
+        "fixed_moments": {"FM": [0.85]},
         "relaxations": {"fcc": ["FM"]},
         "relax": RelaxSettings.small(max_steps=2, frames=2),
         "potential": {**SMALL.potential, "hidden": "8x0e", "r_max": 4.0, "l_pos": 2, "correlation": 2},

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from mmace_flows.execution import backoff
 from mmace_flows.execution.policy import RulesOfCampaigns
-from mmace_flows.execution.quick_refresh import locked, refresh_quickly
+from mmace_flows.execution.quick_refresh import JobGone, locked, refresh_quickly
 from mmace_flows.execution.safe_loading import RefusedDocument, check_spec, quarantine
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ProjectLaunchPad(LaunchPad):
         """Bring a workflow up to date after one of its jobs changed.
 
         Differs from FireWorks in that a server that is gone, or code that is not importable here, does not make the job
-        a failed one, and that hostile documents of its children are set aside. Raises RuntimeError.
+        a failed one, and that hostile documents of its children are set aside. Raises RuntimeError, JobGone.
         """
         if not self._refreshing:
             return
@@ -116,6 +116,9 @@ class ProjectLaunchPad(LaunchPad):
                     with contextlib.suppress(ImportError, AttributeError):  # not hostile, only not here
                         self.get_fw_by_id(node)  # sets those aside that are to be refused
                 self._refresh(fw_id)
+        except JobGone:
+            self.launches.delete_many({"fw_id": fw_id})
+            raise
         except LockedWorkflowError:
             self.m_logger.warning(f"the workflow of job {fw_id} stays locked; `mmace resume` mends that")
         except Exception as error:

@@ -72,9 +72,14 @@ def run_one(stores: Stores, worker: FWorker) -> bool:
     """
     from fireworks.core.rocket_launcher import launch_rocket
 
+    from mmace_flows.execution.quick_refresh import JobGone
+
     patience = backoff.patience()
     try:
         return bool(launch_rocket(stores.launchpad, worker, strm_lvl="INFO"))
+    except JobGone as gone:
+        say(str(gone))
+        return True
     except Exception as error:
         if patience is None or not (backoff.unreachable(error) or backoff.disk_full(error)):
             raise

@@ -29,16 +29,27 @@ NOTHING_MORE = {  # of a response: it changes nothing but its own job
 }  # fmt: skip
 
 
+class JobGone(Exception):
+    """A job that is no more: who made it died before it was part of its workflow, and it will be made again."""
+
+
 @contextmanager
 def locked(launchpad: LaunchPad, firework: int) -> Iterator[None]:
-    """FireWorks' lock of a workflow, taken without reading the workflow. Raises LockedWorkflowError."""
+    """FireWorks' lock of a workflow, taken without reading the workflow. Raises LockedWorkflowError, JobGone.
+
+    A job that another one makes can be taken from the queue before the workflow knows it, which is written last: who
+    took it waits for that.
+    """
     workflows, end, pause = launchpad.workflows, time.monotonic() + LOCKED_SECONDS, 0.01
     free = {"nodes": firework, "locked": {"$exists": False}}
     while not workflows.update_one(free, {"$set": {"locked": True}}).matched_count:
+        known = workflows.find_one({"nodes": firework}, {"_id": 1}) is not None
+        if not known and launchpad.fireworks.find_one({"fw_id": firework}, {"_id": 1}) is None:
+            raise JobGone(f"job {firework} was withdrawn")
         if time.monotonic() > end:
+            if not known:
+                raise ValueError(f"job {firework} belongs to no workflow")
             raise LockedWorkflowError(f"the workflow of job {firework} is locked for minutes")
-        if workflows.find_one({"nodes": firework}, {"_id": 1}) is None:
-            raise ValueError(f"job {firework} belongs to no workflow")
         time.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, LONGEST_PAUSE)
     try:

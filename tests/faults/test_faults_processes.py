@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from execution_tools import Machine, descendants, kill, read_until, wait_for
 from fault_tools import CAMPAIGN, Server, assert_complete, began, spooled, submit, worker
+
+from mmace_flows.execution.processes import ProcessName
 
 pytestmark = [pytest.mark.engine, pytest.mark.faults]
 # FAULT_KILLS=100 is the long variant
@@ -150,3 +153,47 @@ submit(stores, SimpleNamespace(recipe=folder / "faulty.py"), "jobs=20")
     two = [worker(machine), worker(machine)]
     assert [one.wait(timeout=240) for one in two] == [0, 0]
     assert_complete(opened, 20)
+
+
+@pytest.mark.parametrize("maker", ["lives", "dies"])
+def test_job_that_is_taken_before_its_workflow_knows_it(
+    maker: str, machine: Machine, server: Server, stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that a job makes lie in the queue before they stand in the workflow: another worker may be that quick."""
+    monkeypatch.chdir(machine.folder)
+    import jobflow
+    from fireworks import FWorker
+    from fireworks.core.rocket_launcher import launch_rocket
+
+    from mmace_flows.execution.launchpad import ProjectLaunchPad
+    from mmace_flows.execution.recovery import recover
+
+    opened = stores()
+    submit(opened, machine, "jobs=1", "seconds=0")
+    jobflow.SETTINGS.JOB_STORE = opened.jobs
+    others: list[Any] = []
+    insert = ProjectLaunchPad._upsert_fws
+
+    def slowly(launchpad: Any, fireworks: list[Any], *arguments: Any) -> Any:
+        found = insert(launchpad, fireworks, *arguments)
+        if len(found) > 1:  # new ones
+            others.append(worker(machine))
+            assert wait_for(lambda: opened.fireworks.count_documents({"name": "add: 1000", "state": "RUNNING"}), 90)
+            time.sleep(1.0)
+            if maker == "dies":
+                raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(ProjectLaunchPad, "_upsert_fws", slowly)
+    here = FWorker(name=str(ProcessName.this()))
+    assert launch_rocket(opened.launchpad, here)  # add: 0
+    if maker == "dies":
+        with pytest.raises(KeyboardInterrupt):
+            launch_rocket(opened.launchpad, here)  # total: 1
+        monkeypatch.setattr(ProjectLaunchPad, "_upsert_fws", insert)
+        recover(opened, CAMPAIGN, others_live=True)
+    else:
+        assert launch_rocket(opened.launchpad, here)
+    log, _ = others[0].communicate(timeout=120)
+    assert others[0].returncode == 0 and ("was withdrawn" in log) == (maker == "dies"), log
+    assert_complete(opened, 1)
