@@ -161,7 +161,7 @@ SMALL = ScreeningSettings(
     training={"epochs": 150, "num_threads": 1, "max_seconds": 1200.0},
     committee=2,
     prediction=PredictionSettings(directions="lebedev:50"),
-    rule=ScreeningRule(top=5, initial=6, held_out=3, best=2, uncertain=1, max_rounds=2, max_runs=14),
+    rule=ScreeningRule(top=5, initial=6, held_out=3, best=2, uncertain=2, max_rounds=4, max_runs=22),
     seconds_per_run=60.0,
     seconds_per_training=60.0,
     seconds_per_prediction=0.3,

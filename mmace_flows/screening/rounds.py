@@ -70,10 +70,12 @@ def build_state(
     runs = {key: documents[value] for key, value in gathered["runs"].items()}
     ranking, failed = rank(rule, listed, keys, _predicted(stores, rule.quantity, list(keys.values())), runs)
     judged = held_out_scores(ranking, rule.quantity)
-    top = [row.prospect_id for row in ranking if row.best is not None][: rule.top]
+    first = [row for row in ranking if row.best is not None][: rule.top]
+    top = [row.prospect_id for row in first]
+    guesses = sum(row.computed is None and not row.held_out and row.prospect_id not in failed for row in first)
     stayed = scores.overlap(top, previous["top"] if previous else [])
     left = sum(row.computed is None and not row.held_out and row.prospect_id not in failed for row in ranking)
-    decision, reason = rule.decide(number, stayed, len(runs), left)
+    decision, reason = rule.decide(number, stayed, len(runs), left, guesses)
     chosen = (
         rule.choose([row for row in ranking if row.prospect_id not in failed], len(runs))
         if decision == "continue"

@@ -21,8 +21,11 @@ class ScreeningRule(Document):
     initial: int = Field(default=12, ge=2, description="orderings that DFT computes before the first model")
     held_out: int = Field(default=4, ge=0, description="crystals that DFT computes and no model is trained on")
     best: int = Field(default=4, ge=0, description="orderings per round for DFT: those ranked first")
-    uncertain: int = Field(default=2, ge=0, description="orderings per round for DFT: those with the largest spread")
+    uncertain: int = Field(
+        default=2, ge=0, description="orderings per round for DFT: those with the largest spread, of new crystals first"
+    )
     stable: float = Field(default=0.9, ge=0.0, le=1.0, description="share of the top that must stay for the end")
+    confirmed: bool = Field(default=True, description="the end needs DFT for every row of the top that it can compute")
     min_rounds: int = Field(default=2, ge=1, description="rounds made whatever the ranking")
     max_rounds: int = Field(default=4, ge=1, description="rounds at most")
     max_runs: int = Field(default=200, ge=2, description="DFT runs at most: the budget")
@@ -37,12 +40,15 @@ class ScreeningRule(Document):
             )
         return self
 
-    def decide(self, number: int, overlap: float | None, runs: int, left: int) -> Decision:
+    def decide(self, number: int, overlap: float | None, runs: int, left: int, guesses: int = 0) -> Decision:
         """Go on or stop after round ``number``.
 
         Parameters: ``overlap`` share of the top that stayed; ``runs`` DFT runs so far; ``left`` prospects that DFT has
-        not computed.
+        not computed; ``guesses`` rows of the top that only the models vouch for, though DFT could.
         """
+        stayed = "" if overlap is None else f"{100 * overlap:.0f} % of the top {self.top} stayed"
+        if guesses:
+            stayed += f"{', ' if stayed else ''}{guesses} of them not computed by DFT"
         if left == 0:
             return "stop", "DFT has computed every ordering"
         if runs >= self.max_runs:
@@ -51,21 +57,31 @@ class ScreeningRule(Document):
             return "stop", "no DFT runs per round are asked for"
         if number < self.min_rounds:
             return "continue", f"round {number} of at least {self.min_rounds}"
-        if overlap is not None and overlap >= self.stable:
-            return "stop", f"{100 * overlap:.0f} % of the top {self.top} stayed: the ranking is stable"
+        if overlap is not None and overlap >= self.stable and not (self.confirmed and guesses):
+            return "stop", f"{stayed}: the ranking is stable"
         if number >= self.max_rounds:
-            stayed = "" if overlap is None else f"; {100 * overlap:.0f} % of the top {self.top} stayed"
-            return "stop", f"last of {self.max_rounds} rounds{stayed}"
-        return "continue", f"{100 * (overlap or 0.0):.0f} % of the top {self.top} stayed"
+            return "stop", f"last of {self.max_rounds} rounds{stayed and '; '}{stayed}"
+        return "continue", stayed or "nothing to compare with yet"
 
     def choose(self, ranking: Sequence[Ranked], runs: int) -> list[str]:
-        """Prospect ids for DFT, within the budget: the best that it has not computed, then the most uncertain ones."""
+        """Prospect ids for DFT, within the budget: the best that it has not computed, then the most uncertain ones.
+
+        Of the latter, crystals of which DFT has computed nothing go first: a model that never saw one may be wrong
+        about it, and sure all the same.
+        """
         allowed = max(0, min(self.best + self.uncertain, self.max_runs - runs))
         rows = [row for row in ranking if row.computed is None and not row.held_out and row.predicted is not None]
         best = sorted(rows, key=lambda row: -(row.predicted or 0.0))[: min(self.best, allowed)]
         taken = {row.prospect_id for row in best}
+        seen = {row.crystal for row in ranking if row.computed is not None or row.prospect_id in taken}
+        chosen = [row.prospect_id for row in best]
         rest = sorted((row for row in rows if row.prospect_id not in taken), key=lambda row: -(row.spread or 0.0))
-        return [row.prospect_id for row in [*best, *rest[: allowed - len(best)]]]
+        while rest and len(chosen) < allowed:
+            row = next((row for row in rest if row.crystal not in seen), rest[0])
+            rest.remove(row)
+            seen.add(row.crystal)
+            chosen.append(row.prospect_id)
+        return chosen
 
 
 def split_crystals(crystals: Sequence[str], rule: ScreeningRule) -> tuple[list[str], list[str]]:

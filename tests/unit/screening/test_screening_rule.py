@@ -18,9 +18,8 @@ from mmace_flows.screening.rule import ScreeningRule, split_crystals
 
 
 def row(name: str, predicted: float | None, spread: float | None = 0.0, **changes: object) -> Ranked:
-    return Ranked(
-        prospect_id=name, formula="FePt", ordering="FM", crystal=name, predicted=predicted, spread=spread, **changes
-    )
+    details = {"formula": "FePt", "ordering": "FM", "crystal": name, **changes}
+    return Ranked(prospect_id=name, predicted=predicted, spread=spread, **details)
 
 
 def candidate(given: MagneticStructure, state: str = "FM") -> dict:
@@ -50,6 +49,19 @@ def test_choice_is_the_best_and_then_the_uncertain():
     assert ScreeningRule(best=2, uncertain=2).choose(rows, runs=0) == ["a", "b", "e", "d"]
 
 
+def test_uncertain_ones_are_of_crystals_that_dft_has_not_seen_if_there_are_any():
+    rows = [
+        row("best", 5.0, 0.1, crystal="FePt"),
+        row("other ordering of it", 4.0, 9.0, crystal="FePt"),
+        row("known", 3.0, computed=3.0, crystal="FeCo"),
+        row("other ordering of a known one", 2.0, 8.0, crystal="FeCo"),
+        row("new", 0.1, 0.2),
+        row("new too", 0.0, 0.3),
+    ]
+    assert ScreeningRule(best=1, uncertain=1).choose(rows, runs=0) == ["best", "new too"]
+    assert ScreeningRule(best=1, uncertain=3).choose(rows, runs=0)[1:] == ["new too", "new", "other ordering of it"]
+
+
 def test_choice_leaves_out_what_is_known_held_out_or_not_predicted():
     rows = [
         row("known", 9.0, computed=8.0),
@@ -77,18 +89,20 @@ def test_a_budget_that_leaves_nothing_to_train_on_is_refused_before_any_dft():
 
 
 @pytest.mark.parametrize(
-    ("number", "overlap", "runs", "left", "decision", "said"),
+    ("number", "overlap", "runs", "left", "guesses", "decision", "said"),
     [
-        (1, None, 10, 5, "continue", "round 1 of at least 2"),
-        (2, 0.95, 10, 5, "stop", "stable"),
-        (2, 0.5, 10, 5, "continue", "50 %"),
-        (4, 0.5, 10, 5, "stop", "last of 4"),
-        (2, 0.5, 200, 5, "stop", "budget of 200"),
-        (1, None, 10, 0, "stop", "every ordering"),
+        (1, None, 10, 5, 9, "continue", "round 1 of at least 2"),
+        (2, 0.95, 10, 5, 0, "stop", "stable"),
+        (2, 0.95, 10, 5, 3, "continue", "95 % of the top 10 stayed, 3 of them not computed by DFT"),
+        (2, 0.5, 10, 5, 0, "continue", "50 %"),
+        (4, 0.5, 10, 5, 1, "stop", "last of 4 rounds; 50 % of the top 10 stayed, 1 of them not computed by DFT"),
+        (4, None, 10, 5, 0, "stop", "last of 4 rounds"),
+        (2, 0.5, 200, 5, 2, "stop", "budget of 200"),
+        (1, None, 10, 0, 0, "stop", "every ordering"),
     ],
 )
-def test_decision(number, overlap, runs, left, decision, said):
-    found, reason = ScreeningRule().decide(number, overlap, runs, left)
+def test_decision(number, overlap, runs, left, guesses, decision, said):
+    found, reason = ScreeningRule().decide(number, overlap, runs, left, guesses)
     assert found == decision
     assert said in reason
 
