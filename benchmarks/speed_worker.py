@@ -58,7 +58,7 @@ def mmace_call(case: dict[str, Any], device: str) -> Callable[[], None]:
     magnetic = case["symmetry"] != "none"
     if case["task"] == "evaluate":
         return lambda: model(graph, magnetic_forces=magnetic)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, amsgrad=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, amsgrad=True, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -90,7 +90,7 @@ def mace_call(case: dict[str, Any], device: str) -> Callable[[], None]:
     batch = next(iter(loader)).to(device).to_dict()
     if case["task"] == "evaluate":
         return lambda: model(dict(batch), compute_force=True, compute_stress=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, amsgrad=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, amsgrad=True, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()

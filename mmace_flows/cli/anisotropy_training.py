@@ -11,7 +11,6 @@ from mmace_flows.cli.options import AsJson, BatchSize, Device, Epochs, MaxSecond
 
 if TYPE_CHECKING:
     from mmace import Potential
-    from mmace_flows.learning.anisotropy_training import AnisotropyScores
     from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 
 DEFAULT_OUTPUT = "anisotropy"
@@ -68,7 +67,9 @@ def train_command(
     from mmace import load
     from mmace.checkpoint import write_atomically
     from mmace.errors import UserError
+    from mmace_flows.cli.anisotropy_runs import scores_line, usable_runs
     from mmace_flows.cli.learning_output import print_json
+    from mmace_flows.cli.learning_run import say
     from mmace_flows.cli.learning_sections import SECTIONS
     from mmace_flows.cli.learning_settings import check_output, checkpoint_file, path_of, read_settings
     from mmace_flows.learning.anisotropy_data import check_no_leak, split_by_crystal
@@ -100,14 +101,14 @@ def train_command(
     own = {**(settings.get("model") or {})}
     anisotropy_potential(["Fe"], own, f"{where}: model")  # refused before the data are read
 
-    runs = _read(data, data_dir, console)
+    runs = usable_runs(data, data_dir, console)
     if test:
-        held = _read(test, data_dir, console)
+        held = usable_runs(test, data_dir, console)
         check_no_leak(runs, held)
     else:
         runs, held = split_by_crystal(runs, test_fraction, seed)
     fitted, validation = split_by_crystal(runs, valid_fraction, seed + 1)
-    _say(
+    say(
         console,
         f"{len(fitted)} runs to train on, {len(validation)} to choose the best epoch, {len(held)} held out; no crystal "
         f"stands on two sides; folder {folder}",
@@ -136,24 +137,9 @@ def train_command(
         print_json(summary)
         return
     for name, one in judged.items():
-        typer.echo(_line(name, one))
+        typer.echo(scores_line(name, one))
     made = folder if members > 1 else folder / "model.safetensors"
     typer.echo(f"model: {made}; ΔE_A of every run: {folder / SCORES}")
-
-
-def _read(sources: list[str], data_dir: Path | None, console: Any) -> list[SpinOrbitDocument]:
-    """Usable runs of all sources, each once; says how many are not."""
-    from mmace.errors import UserError
-    from mmace_flows.cli.anisotropy_runs import named_runs
-    from mmace_flows.learning.anisotropy_data import usable
-
-    found = [one for _, one in named_runs(sources, data_dir)]
-    good = usable(found)
-    if len(good) < len(found):
-        _say(console, f"{len(found) - len(good)} of {len(found)} runs did not converge and are left out")
-    if not good:
-        raise UserError(f"{', '.join(sources)}: no converged run to train on")
-    return good
 
 
 def _train(
@@ -172,6 +158,7 @@ def _train(
     from mmace.train import train
     from mmace.train.committee import train_committee
     from mmace_flows.cli.learning_output import with_progress
+    from mmace_flows.cli.learning_run import say
     from mmace_flows.learning.anisotropy_data import configuration_of, with_directions
 
     configurations = [configuration_of(one) for one in fitted]
@@ -188,28 +175,14 @@ def _train(
             console,
         )
         if result.was_finished:
-            _say(console, f"this training is finished already ({result.reason}); more: --epochs or --max-seconds")
+            say(console, f"this training is finished already ({result.reason}); more: --epochs or --max-seconds")
         return [result.model]
 
     def one(number: int, run: Any) -> Any:
-        _say(console, f"member-{number}, {number + 1} of {members}")
+        say(console, f"member-{number}, {number + 1} of {members}")
         return with_progress(run, training, console)
 
     return train_committee(
         potential, training, configurations, chooses, folder, members, initial_model=initial or None,
         overwrite=overwrite, runner=one,
     ).models  # fmt: skip
-
-
-def _line(name: str, scores: AnisotropyScores) -> str:
-    rank = "–" if scores.spearman is None else f"{scores.spearman:.2f}"
-    found = "–" if scores.recall is None else f"{100 * scores.recall:.0f} %"
-    return (
-        f"{name}: {scores.runs} runs, relative error {100 * scores.relative_error:.1f} % "
-        f"({1e6 * scores.mean_error:.3g} of {1e6 * scores.mean_size:.3g} µeV/atom), Spearman of ΔE_A {rank}, "
-        f"best fifth found {found}"
-    )
-
-
-def _say(console: Any, line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True)

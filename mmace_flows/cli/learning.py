@@ -58,6 +58,13 @@ def train_command(
     config_file: ConfigFile = None,
     data: Data = None,
     valid: Valid = None,
+    spin_orbit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUNS",
+            help="runs of mmace soc, learned together with the energies: store:CAMPAIGN, or JSON; repeatable",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help=f"folder of the run [default: {DEFAULT_OUTPUT}]")] = None,
     model_from: Annotated[Path | None, typer.Option(help="checkpoint to start from (fine-tuning)")] = None,
     epochs: Epochs = None,
@@ -97,7 +104,9 @@ def train_command(
     from mmace import load
     from mmace.errors import UserError
     from mmace.train.reading import check_elements
-    from mmace_flows.cli.learning_run import TrainingJob, read_sets, run_committee, run_training
+    from mmace_flows.cli.learning_directions import DirectionRuns, sources_of, unified_model
+    from mmace_flows.cli.learning_run import VALID_FRACTION, TrainingJob, read_sets, run_committee, run_training
+    from mmace_flows.learning.anisotropy_training import with_part
 
     if schema:
         from mmace_flows.cli.learning_schema import schema_text
@@ -136,10 +145,19 @@ def train_command(
     console = Console(stderr=True, quiet=follows())
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
     model_settings = dict(settings.get("model") or {}) | given(symmetry=symmetry)
+    sources = sources_of(settings, config_file, spin_orbit)
+    if sources and initial is None:
+        model_settings = unified_model(model_settings)
+    elif sources and initial is not None and initial.config.symmetry == "nonsoc":
+        initial = with_part(initial, model_settings.pop("anisotropy", None))
     if initial is None:
         check_model_settings(model_settings, where)
     reading = data_options(settings, key, format_name, elements, zero_moments)
     sets = read_sets("train", settings, config_file, data, valid, reading, training.seed, console)
+    runs = None
+    if sources:
+        runs = DirectionRuns.read(sources, settings.get("valid_fraction", VALID_FRACTION), training.seed + 1, console)
+        sets = runs.join(sets)
     if initial is not None:
         check_elements(sets.training, initial.config.elements)
         potential = model_config({**initial.config.to_dict(), **model_settings}, where)
@@ -149,7 +167,8 @@ def train_command(
             model_settings.setdefault("r_max", sets.r_max)
         model_settings.setdefault("seed", training.seed)
         potential = model_config(model_settings, where)
-    sets.set_moment_rotation(training, chosen, potential.symmetry, console)
+    if runs is None:  # moments that are turned at random have no anisotropy to learn
+        sets.set_moment_rotation(training, chosen, potential.symmetry, console)
     isolated = isolated_atoms or path_of(settings, "isolated_atoms", config_file)
     if isolated is not None:
         sets.set_isolated_atoms(training, isolated, reading, potential.r_max, console)
@@ -163,6 +182,7 @@ def train_command(
         plots=plots,
         as_json=as_json,
         tensorboard=settings.get("tensorboard", False) if tensorboard is None else tensorboard,
+        runs=runs,
     )
     if members > 1:
         run_committee(job, members, drawn, console)

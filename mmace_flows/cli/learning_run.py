@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # torch and rich take seconds to import; `mmace --help` must 
     from mmace import Potential, PotentialConfig
     from mmace.data import ReadOptions
     from mmace.train import Configuration, TrainingConfig, TrainingResult
+    from mmace_flows.cli.learning_directions import DirectionRuns
+    from mmace_flows.learning.anisotropy_training import AnisotropyScores
 
 VALID_FRACTION = 0.1
 
@@ -93,6 +95,7 @@ class TrainingJob:
     plots: bool = True
     as_json: bool = False
     tensorboard: bool = False
+    runs: DirectionRuns | None = None  # the runs among the sets
 
 
 def say(console: Any, line: str) -> None:
@@ -153,6 +156,7 @@ def run_training(
     errors = {"validation": errors_of(predictions, sets.validation)}
     heads = result.model.config.heads
     of_heads = errors_of_heads(predictions, sets.validation, heads) if len(heads) > 1 else {}
+    scores = job.runs.scores([result.model]) if job.runs is not None else {}
     if job.as_json:
         print_json(
             {
@@ -165,6 +169,7 @@ def run_training(
                 "units": UNITS,
                 "errors": {name: nested(branches) for name, branches in errors.items()},
                 **({"heads": {head: nested(branches) for head, branches in of_heads.items()}} if of_heads else {}),
+                **_nested_scores(scores),
             }
         )
         return
@@ -174,6 +179,7 @@ def run_training(
     out.print(errors_table(errors["validation"], f"validation, best epoch {result.best_epoch} ({result.reason})"))
     for head, branches in of_heads.items():
         out.print(errors_table(branches, f"validation, head {head}"))
+    _say_scores(out, scores)
     say(out, f"model: {result.checkpoint}")
 
 
@@ -205,12 +211,25 @@ def run_committee(job: TrainingJob, members: int, bootstrap: bool, console: Any)
     )
     if follows():
         return
+    scores = job.runs.scores(committee.models) if job.runs is not None else {}
     if job.as_json:
-        print_json({"folder": str(job.folder), "units": UNITS, **committee.summary})
+        print_json({"folder": str(job.folder), "units": UNITS, **committee.summary, **_nested_scores(scores)})
         return
     out = output_console()
     out.print(committee_table(committee.summary))
+    _say_scores(out, scores)
     say(out, f"committee: {job.folder}, summary {job.folder / SUMMARY}")
+
+
+def _nested_scores(scores: dict[str, AnisotropyScores]) -> dict[str, Any]:
+    return {"anisotropy": {name: one.model_dump() for name, one in scores.items()}} if scores else {}
+
+
+def _say_scores(out: Any, scores: dict[str, AnisotropyScores]) -> None:
+    from mmace_flows.cli.anisotropy_runs import scores_line
+
+    for name, one in scores.items():
+        say(out, scores_line(f"anisotropy, {name}", one))
 
 
 def _announce(job: TrainingJob, console: Any, more: str) -> None:

@@ -15,6 +15,11 @@ def _section(description: str, **schema: Any) -> dict[str, Any]:
 SECTIONS: dict[str, dict[str, Any]] = {
     "data": _section("Labelled structures: a file, or store:CAMPAIGN[/train]. Relative to this file.", **_PATH),
     "valid": _section("Validation structures; without them a part of the data is put aside.", **_PATH),
+    "spin_orbit": _section(
+        "Runs of mmace soc, whose directions are learned together with the energies (train only): store:CAMPAIGN, a "
+        "JSON file, or a list of them.",
+        anyOf=[_PATH, {"type": "array", "items": _PATH}],
+    ),
     "output": _section("Folder of the run.", **_PATH),
     "model_from": _section("Checkpoint to start from (train only; finetune takes it as argument).", **_PATH),
     "valid_fraction": _section(
@@ -42,5 +47,5 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "model": _section("The potential.", type="object"),
     "training": _section("The training.", type="object"),
 }
-ONLY_TRAIN = ("model_from", "committee", "bootstrap", "model")
+ONLY_TRAIN = ("model_from", "committee", "bootstrap", "model", "spin_orbit")
 ONLY_FINETUNE = ("replay", "replay_weight", "head")

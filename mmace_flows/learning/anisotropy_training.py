@@ -76,9 +76,12 @@ def with_part(exchange: Potential, settings: dict[str, Any] | None = None) -> Po
 
     if exchange.anisotropy is not None:
         return exchange
-    shared = {"r_max"}  # comes from the model
-    chosen = {name: value for name, value in {**POTENTIAL, **(settings or {})}.items() if name not in shared}
-    return with_anisotropy(exchange, chosen)
+    return with_anisotropy(exchange, part_settings(settings))
+
+
+def part_settings(settings: dict[str, Any] | None) -> dict[str, Any]:
+    """Of an anisotropy part: ``settings`` over the defaults, without the cutoff, which comes from the whole model."""
+    return {name: value for name, value in {**POTENTIAL, **(settings or {})}.items() if name != "r_max"}
 
 
 def elements_of_runs(documents: Sequence[SpinOrbitDocument]) -> list[str]:

@@ -77,7 +77,7 @@ def train_committee(
     results = []
     for number in range(members):
         training = replace(training_config, seed=training_config.seed + number)
-        potential = potential_config and replace(potential_config, seed=potential_config.seed + number)
+        potential = potential_config and reseeded(potential_config, number)
         sample = bootstrap_sample(train_configurations, training.seed) if bootstrap else train_configurations
         member_folder = folder / f"member-{number}"
         initial = initial_model[number] if isinstance(initial_model, Sequence) else initial_model
@@ -107,6 +107,12 @@ def train_committee(
     if launched_rank() == 0:
         write_atomically(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     return CommitteeResult(results, folder, summary)
+
+
+def reseeded(config: PotentialConfig, number: int) -> PotentialConfig:
+    """``config`` with ``number`` added to its seeds."""
+    part = config.anisotropy and reseeded(config.anisotropy, number)
+    return replace(config, seed=config.seed + number, anisotropy=part)
 
 
 def bootstrap_sample(configurations: Sequence[Configuration], seed: int) -> Sequence[Configuration]:
