@@ -101,6 +101,8 @@ def _headline(one: Result) -> str:
 
 def _errors(one: Result) -> list[str]:
     lines = [f"error of the fit {mev(one.values.fit_error)} meV per cell (degree {one.values.degree})"]
+    if one.values.symmetry_error is not None:
+        lines[0] += f"; of symmetry {mev(one.values.symmetry_error)}"
     if one.check is not None:
         checked = one.check
         count, strength = checked["directions"], mev(checked["strength"])

@@ -143,6 +143,8 @@ def _lines(where: str, document: SpinOrbitDocument, computed: bool, found: Aniso
         errors.append(f"opposite directions {mev(document.opposite_error)}")
     if document.band_cut_error is not None:
         errors.append(f"cut of the bands {mev(document.band_cut_error)}")
+    if found.symmetry_error is not None:
+        errors.append(f"symmetry {mev(found.symmetry_error)}")
     lengths = " ".join(f"{length:+.2f}" for length in document.lengths)
     return "\n  ".join(
         [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import ceil, pi
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mmace_flows.schemas.document import Document
+from mmace_flows.schemas.kpoints import Grid, kpoint_grid
 
 
 class MixerSettings(Document):
@@ -39,11 +39,13 @@ class GPAWSettings(Document):
     kpoint_spacing: float | None = Field(
         default=None,
         gt=0.0,
-        description="largest spacing of the grid, Å⁻¹, without the 2π: n_i = ⌈|b_i|/spacing⌉ with a_i·b_j = δ_ij",
+        description="largest spacing of the grid, Å⁻¹, without the 2π: n_i = ⌈|b_i|/spacing⌉ with a_i·b_j = δ_ij, "
+        "or more where the lattice's symmetry asks for equal numbers",
     )
     gamma: bool | None = Field(
         default=None,
-        description="True: grid moved to contain Γ; None: as Monkhorst and Pack have it (even grids avoid Γ)",
+        description="True: grid moved to contain Γ; None: as Monkhorst and Pack have it (even grids avoid Γ, and "
+        "break the symmetry of hexagonal and face-centred lattices)",
     )
     smearing: Literal["fermi-dirac", "marzari-vanderbilt", "methfessel-paxton"] = Field(
         default="fermi-dirac", description="occupations; the free energy belongs to the forces"
@@ -144,7 +146,7 @@ class GPAWSettings(Document):
         volume = abs(float(np.linalg.det(np.asarray(cell, dtype=float))))
         return 2.0 / 3.0 * self.cutoff * self.cutoff_slope * num_atoms / volume
 
-    def grid(self, cell: Any) -> tuple[int, int, int]:
+    def grid(self, cell: Any) -> Grid:
         """Number of k-points along each reciprocal vector of ``cell`` [3,3] Å."""
         if self.kpoints is not None:
             return self.kpoints
@@ -185,20 +187,3 @@ class GPAWSettings(Document):
         if self.setups:
             arguments["setups"] = dict(self.setups)
         return arguments
-
-
-def kpoint_grid(cell: Any, spacing: float) -> tuple[int, int, int]:
-    """Smallest grid whose points lie at most ``spacing`` Å⁻¹ apart along each reciprocal vector, without the 2π.
-
-    Parameters: ``cell`` [3,3] Å, vectors as rows.
-    """
-    reciprocal = np.linalg.inv(np.asarray(cell, dtype=float)).T
-    lengths = np.linalg.norm(reciprocal, axis=1)
-    # the little less than one keeps a length that is an exact multiple from being rounded up by its last bit
-    x, y, z = (max(1, ceil(length / spacing - 1e-9)) for length in lengths)
-    return x, y, z
-
-
-def spacing_with_two_pi(spacing: float) -> float:
-    """The same spacing in the other convention (a_i·b_j = 2πδ_ij), rad/Å, as VASP's KSPACING counts."""
-    return 2.0 * pi * spacing

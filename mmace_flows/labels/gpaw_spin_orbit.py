@@ -3,7 +3,8 @@
 The ground state is converged once, with more bands than are occupied: the spin–orbit operator mixes them, and how many
 take part decides the numbers. Bands at the top that are only there for the others' sake do not take part. What remains
 of the cut is studied on two probe directions and told as an error, as is the difference of opposite directions, which
-would be zero without it.
+would be zero without it. Presets have grids of k-points with Γ, which keep the symmetry of every lattice: what a grid
+breaks of it looks like anisotropy.
 
 Energies of directions go to a file as they come, beside the ground state: a run that was killed goes on from there.
 """
@@ -63,13 +64,13 @@ class SpinOrbitSettings(Document):
     @classmethod
     def small(cls, **changes: Any) -> SpinOrbitSettings:
         """Minutes on one core for two atoms; energies good for order and sign."""
-        dft = GPAWSettings(cutoff=340.0, kpoint_spacing=0.06, smearing_width=0.05, density_convergence=1e-5)
+        dft = GPAWSettings(cutoff=340.0, kpoint_spacing=0.06, gamma=True, smearing_width=0.05, density_convergence=1e-5)
         return cls(**{"dft": dft, "directions": "lebedev:26", **changes})
 
     @classmethod
     def paper(cls, **changes: Any) -> SpinOrbitSettings:
         """600 eV and a dense grid."""
-        dft = GPAWSettings(cutoff=600.0, kpoint_spacing=0.03, smearing_width=0.05, density_convergence=1e-6)
+        dft = GPAWSettings(cutoff=600.0, kpoint_spacing=0.03, gamma=True, smearing_width=0.05, density_convergence=1e-6)
         return cls(**{"dft": dft, "directions": "lebedev:146", **changes})
 
 

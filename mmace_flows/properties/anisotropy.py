@@ -17,6 +17,7 @@ from mmace.errors import UserError
 EV_PER_CUBIC_ANGSTROM = 160_217.6634  # in MJ/m³
 USED = 0.8  # share of the distinct directions that coefficients may use up; the rest tells the error of the fit
 SCAN_POINTS = 4000  # directions on which the fitted surface is first searched for its ends
+ASYMMETRY_POINTS = 200  # directions of it that are compared with their images
 ZOOMS, PATCH = 6, 0.05  # then in smaller and smaller patches around the best, from this size on, rad
 LARGEST_DEGREE = 8
 UNIAXIAL_DEGREE = 4  # of sin⁴θ: higher harmonics are orthogonal to both terms of [30], and take no part in K1 and K2
@@ -45,6 +46,15 @@ class Surface:
         low, lowest = self._refined(grid[int(np.argmin(start))], 1.0)
         high, highest = self._refined(grid[int(np.argmax(start))], -1.0)
         return upward(low), upward(high), highest - lowest
+
+    def asymmetry(self, turns: np.ndarray) -> float:
+        """Largest difference of energies at directions that rotations [G,3,3] of the crystal make alike, eV per cell.
+
+        Physics makes it zero. What breaks it is mostly a grid of k-points that has not the symmetry of the crystal.
+        """
+        grid, _ = _search_grid(self.degree)
+        turned = np.einsum("gij,dj->gdi", turns, grid[:: len(grid) // ASYMMETRY_POINTS])
+        return float(np.ptp(self.anisotropy(turned.reshape(-1, 3)).reshape(turned.shape[:2]), axis=0).max())
 
     def _refined(self, best: np.ndarray, sign: float) -> tuple[np.ndarray, float]:
         """The lowest point (of ``sign`` times the surface) near ``best``, and the energy there."""

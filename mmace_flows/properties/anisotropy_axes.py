@@ -1,4 +1,4 @@
-"""Which axes anisotropy constants belong to: those of the crystal together with its magnetic order."""
+"""Which axes anisotropy constants belong to, and which directions are alike: those of crystal and magnetic order."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class MagneticAxes:
 
     cubic: np.ndarray | None  # [3,3] four-fold axes (rows) of a cubic crystal
     unique: np.ndarray | None  # [3] the three-, four- or six-fold axis of a uniaxial one; else None
+    turns: np.ndarray  # [G,3,3] all proper rotations that E(n), which is even, has: identity first
 
 
 def magnetic_axes(structure: MagneticStructure, lengths: np.ndarray, tolerance: float = TOLERANCE) -> MagneticAxes:
@@ -44,23 +45,27 @@ def magnetic_axes(structure: MagneticStructure, lengths: np.ndarray, tolerance: 
     if found is None:
         raise UserError("anisotropy: no symmetry is found; are two atoms at the same place?")
     axes: dict[int, list[np.ndarray]] = {}
-    for fractional_turn in {tuple(np.asarray(rotation).ravel()) for rotation in found["rotations"]}:
-        turn = np.reshape(fractional_turn, (3, 3))
-        proper = turn * round(np.linalg.det(turn))
+    turns = [np.eye(3)]
+    # E is even, so that an inversion changes nothing
+    proper_turns = {tuple((np.ravel(turn) * round(np.linalg.det(turn))).tolist()) for turn in found["rotations"]}
+    for proper_turn in sorted(proper_turns):
+        proper = np.reshape(proper_turn, (3, 3))
         order = ORDER_OF_TRACE[int(np.trace(proper))]
         if order == 1:
             continue
         # columns of latticeᵀ are the cell vectors: fractional coordinates to Cartesian ones
         cartesian = lattice.T @ proper @ np.linalg.inv(lattice.T)
+        turns.append(cartesian)
         axis = np.linalg.svd(cartesian - np.eye(3))[2][-1]
         known = axes.setdefault(order, [])
         if all(abs(axis @ other) < 0.99 for other in known):
             known.append(axis)
+    all_turns = np.array(turns)
     three = axes.get(3, [])
     if len(three) > 1:  # four-fold axes, or in the tetrahedral groups the two-fold ones
-        return MagneticAxes(np.array(axes.get(4) or axes[2])[:3], None)
+        return MagneticAxes(np.array(axes.get(4) or axes[2])[:3], None, all_turns)
     for order in (6, 4, 3):
         if order in axes:
             axis = axes[order][0]
-            return MagneticAxes(None, axis * np.sign(axis[np.argmax(np.abs(axis))]) + 0.0)
-    return MagneticAxes(None, None)
+            return MagneticAxes(None, axis * np.sign(axis[np.argmax(np.abs(axis))]) + 0.0, all_turns)
+    return MagneticAxes(None, None, all_turns)

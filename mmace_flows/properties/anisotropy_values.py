@@ -34,19 +34,18 @@ def values_from_document(document: SpinOrbitDocument, axis: np.ndarray | None = 
     """What a stored run of the force theorem says; None where its ground state did not converge.
 
     ``axis`` [3] of uniaxial constants, of any crystal; default: what its symmetry says, see `values`. The spread of K1
-    is what the cut of the bands changes. Raises UserError for too few directions.
+    is what the cut of the bands changes and what the energies lack of the crystal's symmetry.
+    Raises UserError for too few directions.
     """
     if document.status != "converged":
         return None
     volume = abs(float(np.linalg.det(np.array(document.structure.cell))))
-    cut = document.band_cut_error
-    return values(
+    found = values(
         document.structure,
         np.array(document.lengths),
         np.array(document.directions),
         np.array(document.energies),
         axis=axis,
-        spread=None if cut is None else cut / volume * EV_PER_CUBIC_ANGSTROM,
         energy=document.free_energy,
         source=document.spin_orbit_key,
         method={
@@ -56,6 +55,10 @@ def values_from_document(document: SpinOrbitDocument, axis: np.ndarray | None = 
         },
         created=document.created,
     )
+    turns = magnetic_axes(document.structure, np.array(document.lengths)).turns
+    asymmetry = surface_of(found).asymmetry(turns)
+    spread = float(np.hypot(document.band_cut_error or 0.0, asymmetry)) / volume * EV_PER_CUBIC_ANGSTROM
+    return found.model_copy(update={"symmetry_error": asymmetry, "spread": spread})
 
 
 def values(

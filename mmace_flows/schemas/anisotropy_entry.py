@@ -31,7 +31,15 @@ class AnisotropyValues(Document):
     degree: int = Field(description="largest degree of the harmonics")
     coefficients: list[float] = Field(description="eV per cell, even harmonics of degree 2, 4, …: the surface itself")
     fit_error: float = Field(description="RMS of what the harmonics leave, eV per cell")
-    spread: float | None = Field(default=None, description="of K1 over a committee or over the cut of the bands, MJ/m³")
+    symmetry_error: float | None = Field(
+        default=None,
+        description="largest difference of directions that the magnetic crystal makes alike, eV per cell; None from a "
+        "model, which has the symmetry exactly",
+    )
+    spread: float | None = Field(
+        default=None,
+        description="of K1 over a committee, or over the cut of the bands and what DFT lacks of symmetry, MJ/m³",
+    )
     polarization: float = Field(description="μ0 Ms, T")
     anisotropy_field: float | None = Field(description="μ0 Ha = 2 K1 μ0/(μ0 Ms) as a field, T; None without net moment")
     hardness: float | None = Field(description="κ = sqrt(|K1|/(μ0 Ms²)); None without net moment")

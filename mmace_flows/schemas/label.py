@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.kpoints import grid_in_key
 from mmace_flows.schemas.structure import Candidate, MagneticState, MagneticStructure
 
 LABEL_SCHEMA_VERSION = 1
@@ -54,4 +55,5 @@ class LabelDocument(Document):
 
 def label_key(structure: MagneticStructure, engine: str, settings: dict[str, Any]) -> str:
     """The key under which a label is stored and found again."""
-    return content_hash([LABEL_SCHEMA_VERSION, structure.hash(), engine, settings])
+    grid = grid_in_key(structure.cell, settings)
+    return content_hash([LABEL_SCHEMA_VERSION, structure.hash(), engine, settings, *grid])

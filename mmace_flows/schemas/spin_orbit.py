@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mmace_flows.schemas.document import Document, content_hash
+from mmace_flows.schemas.kpoints import grid_in_key
 from mmace_flows.schemas.structure import MagneticState, MagneticStructure
 
 SPIN_ORBIT_SCHEMA_VERSION = 1
@@ -52,4 +53,5 @@ class SpinOrbitDocument(Document):
 
 def spin_orbit_key(structure: MagneticStructure, engine: str, settings: dict[str, Any]) -> str:
     """The key under which a document is stored and found again."""
-    return content_hash(["spin-orbit", SPIN_ORBIT_SCHEMA_VERSION, structure.hash(), engine, settings])
+    grid = grid_in_key(structure.cell, settings.get("dft", {}))
+    return content_hash(["spin-orbit", SPIN_ORBIT_SCHEMA_VERSION, structure.hash(), engine, settings, *grid])

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import mmace_flows
-from mmace_flows.labels.gpaw_settings import kpoint_grid
 from mmace_flows.schemas.anisotropy_entry import (
     AnisotropyEntry,
     AnisotropyPrediction,
@@ -19,6 +18,7 @@ from mmace_flows.schemas.anisotropy_entry import (
     entry_id,
 )
 from mmace_flows.schemas.document import content_hash
+from mmace_flows.schemas.kpoints import kpoint_grid
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 from mmace_flows.schemas.structure import MagneticState, MagneticStructure
 

@@ -169,7 +169,10 @@ function provenance(entry) {
       [`${name}: made`, when(values.created)],
       [
         `${name}: fit`,
-        `degree ${values.degree}, error ${number((1e6 * values.fit_error) / entry.num_atoms, 2)} µeV/atom`,
+        `degree ${values.degree}, error ${number((1e6 * values.fit_error) / entry.num_atoms, 2)} µeV/atom` +
+          (values.symmetry_error == null
+            ? ""
+            : `, of symmetry ${number((1e6 * values.symmetry_error) / entry.num_atoms, 2)} µeV/atom`),
       ],
     );
     for (const [key, value] of Object.entries(values.method))

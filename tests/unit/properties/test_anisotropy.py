@@ -23,6 +23,7 @@ from mmace_flows.properties.anisotropy_values import surface_of, values, values_
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 from mmace_flows.schemas.structure import MagneticStructure
 from mmace_flows.structures.directions import directions
+from tests.anisotropy_samples import run
 
 Z = np.array([0.0, 0.0, 1.0])
 SAID = {"source": "k", "method": {}, "created": "now"}
@@ -108,6 +109,35 @@ def test_antiferromagnetic_order_makes_a_cubic_crystal_uniaxial():
     assert magnetic_axes(crystal(fcc, [2.0] * 4), np.full(4, 2.0)).cubic is not None
     found = magnetic_axes(crystal(fcc, layers.tolist()), layers)
     assert found.cubic is None and found.unique == pytest.approx(Z)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000))
+def test_what_lacks_of_the_crystals_symmetry_is_told(seed):
+    turn = Rotation.random(random_state=seed).as_matrix()
+    turns = magnetic_axes(crystal(bulk("Fe", cubic=True), [2.2, 2.2], turn), np.array([2.2, 2.2])).turns
+    assert len(turns) == 24 and np.linalg.det(turns) == pytest.approx(np.ones(24))
+    vectors = directions("lebedev:74")
+    exact = cubic(vectors, turn.T, 2e-5, 3e-5)
+    assert fit_surface(vectors, exact).asymmetry(turns) < 1e-10
+    broken = fit_surface(vectors, exact + uniaxial(vectors, turn[:, 2], 1e-3, 0.0))
+    assert broken.asymmetry(turns) == pytest.approx(1e-3, rel=0.05)  # the axis against the plane
+    axis = magnetic_axes(crystal(FEPT, [2.9, 0.3], turn), np.array([2.9, 0.3])).turns
+    assert len(axis) == 8 and broken.asymmetry(axis) < 1e-10  # about which it is allowed
+
+
+def test_asymmetry_is_part_of_the_spread_of_a_run():
+    iron, vectors = crystal(bulk("Fe", cubic=True), [2.2, 2.2]), directions("lebedev:26")
+    made = run(iron, 0.0).model_copy(
+        update={
+            "directions": vectors.tolist(),
+            "energies": uniaxial(vectors, Z, 4e-5, 0.0).tolist(),
+            "band_cut_error": 3e-5,
+        }
+    )
+    found = values_from_document(made)
+    assert found.symmetry_error == pytest.approx(4e-5, rel=0.05)
+    assert found.spread == pytest.approx(np.hypot(4e-5, 3e-5) / 2.87**3 * EV_PER_CUBIC_ANGSTROM, rel=0.05)
 
 
 def test_without_an_axis_of_symmetry_the_quadrupole_names_one():
