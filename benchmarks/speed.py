@@ -1,6 +1,6 @@
-"""Speed of the potential against plain mace-torch, in one run, call by call in turn.
+"""Speed of the potential against plain mace-torch, in one run, both in turn.
 
-    python benchmarks/speed.py [--quick] [--json PATH] [--env FOLDER] [--device cpu|cuda]
+    python benchmarks/speed.py [--quick] [--config small] [--json PATH] [--env FOLDER] [--device cpu|cuda]
 
 mace-torch pins another e3nn than this project, so that it gets an environment of its own, made on first use. Each row
 is one case: seconds per call (median) and the median over pairs of our time divided by mace-torch's without moments.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -22,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 MACE = ("torch==2.13.0", "mace-torch==0.3.16")
+CONFIGS = ("small", "foundation")
 HERE = Path(__file__).resolve().parent
-ENOUGH = 3.0  # seconds of calls per case; short ones, which scatter most, are repeated more often
+TURN = 0.2  # seconds that mace-torch computes at least before it is the other side's turn
 
 
 def mace_python(folder: Path) -> Path:
@@ -62,13 +64,13 @@ class Side:
         raise SystemExit("a worker ended early; its message stands above")
 
 
-def cases(quick: bool) -> list[dict[str, Any]]:
+def cases(quick: bool, configs: tuple[str, ...]) -> list[dict[str, Any]]:
     """All cases to compare."""
     sizes = [("evaluate", n) for n in ((16, 128) if quick else (16, 54, 128, 250))] + [("train", 32)]
     dtypes = ("float32",) if quick else ("float32", "float64")
     return [
         {"config": config, "dtype": dtype, "task": task, "n_atoms": n}
-        for config, dtype, (task, n) in itertools.product(("small", "foundation"), dtypes, sizes)
+        for config, dtype, (task, n) in itertools.product(configs, dtypes, sizes)
     ]
 
 
@@ -76,12 +78,13 @@ def main() -> None:
     """Run all cases and print, and write, the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer cases, within ten minutes")
+    parser.add_argument("--config", choices=CONFIGS, help="one of the two configurations only")
     parser.add_argument("--json", type=Path, help="write one row per case to this file")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--env", type=Path, default=cache / "mmace" / "mace-torch", help="environment of mace-torch")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5, help="pairs of calls per case at least")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of turns per case")
     arguments = parser.parse_args()
     ours = Side(sys.executable, "mmace", arguments.device, arguments.threads)
     theirs = Side(mace_python(arguments.env), "mace", arguments.device, arguments.threads)
@@ -89,16 +92,17 @@ def main() -> None:
     print(
         f"{'config':11} {'dtype':8} {'task':9} {'atoms':>5} {'symmetry':8} {'ms':>9} {'ratio':>6} {'GB':>5}", flush=True
     )
-    for case in cases(arguments.quick):
+    for case in cases(arguments.quick, (arguments.config,) if arguments.config else CONFIGS):
         theirs.ask({"case": case})
         for symmetry in ("soc", "nonsoc", "none"):
             ours.ask({"case": {**case, "symmetry": symmetry}})
-            pairs: list[tuple[float, float]] = []
-            while len(pairs) < arguments.repeats or (
-                len(pairs) < 20 * arguments.repeats and sum(map(sum, pairs)) < ENOUGH
-            ):
-                pairs.append((ours.ask({})["seconds"], theirs.ask({})["seconds"]))
-            memory = ours.ask({})["memory_gb"]
+            # after the other side's turn caches are cold: a turn of a few milliseconds would tell little else
+            calls = max(1, math.ceil(TURN / theirs.ask({"calls": 1})["seconds"]))
+            pairs = [
+                (ours.ask({"calls": calls})["seconds"], theirs.ask({"calls": calls})["seconds"])
+                for _ in range(arguments.repeats)
+            ]
+            memory = ours.ask({"calls": 1})["memory_gb"]
             row = {
                 "symmetry": symmetry,
                 **case,

@@ -57,6 +57,26 @@ def test_iron_platinum_resumes_and_has_the_symmetry_of_its_lattice(tmp_path):
     assert found.easy == pytest.approx([0, 0, 1], abs=0.02) and found.k1 > 3.0
 
 
+def test_a_cubic_crystal_stays_cubic_in_a_skewed_cell(tmp_path):
+    a = 3.52
+    primitive = 0.5 * a * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    skewed = np.array([[1.0, 0.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ primitive  # the same lattice
+    dft = {"cutoff": 250.0, "gamma": True, "smearing_width": 0.2, "density_convergence": 1e-5}
+    by_spacing, by_numbers = (
+        SpinOrbitSettings(dft=GPAWSettings(**dft, **grid), directions="lebedev:14", bands=250, cuts=0)
+        for grid in ({"kpoint_spacing": 0.14}, {"kpoints": (4, 3, 3)})
+    )
+    nickel = MagneticStructure.from_atoms(Atoms("Ni", cell=skewed, pbc=True), (0.7,))
+    reciprocal = np.linalg.norm(np.linalg.inv(skewed).T, axis=1)
+    assert len(set(np.ceil(reciprocal / 0.14).tolist())) > 1  # plain rounding would not have the same numbers
+    document = run_spin_orbit(nickel, by_spacing, tmp_path)
+    assert document.status == "converged" and abs(document.lengths[0]) > 0.3
+    found = values_from_document(document)
+    assert found.symmetry == "cubic"
+    assert found.symmetry_error < 2e-6  # eV per cell
+    assert values_from_document(run_spin_orbit(nickel, by_numbers, tmp_path)).symmetry_error > 1e-4
+
+
 def test_structures_without_an_anisotropy_to_compute_are_refused(tmp_path):
     with pytest.raises(UserError, match="no moments"):
         run_spin_orbit(iron_platinum((0.0, 0.0)), SETTINGS, tmp_path)
