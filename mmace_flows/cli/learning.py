@@ -148,7 +148,7 @@ def train_command(
     sources = sources_of(settings, config_file, spin_orbit)
     if sources and initial is None:
         model_settings = unified_model(model_settings)
-    elif sources and initial is not None and initial.config.symmetry == "nonsoc":
+    elif sources and initial and initial.config.symmetry == "nonsoc":
         initial = with_part(initial, model_settings.pop("anisotropy", None))
     if initial is None:
         check_model_settings(model_settings, where)

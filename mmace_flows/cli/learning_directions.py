@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 def sources_of(settings: dict[str, Any], config_file: Path | None, given: Sequence[str] | None) -> list[str]:
     """Runs named by the option, else by the settings file, relative to its folder. Raises `UserError`."""
-    from mmace_flows.cli.learning_settings import path_of
+    from mmace_flows.cli.learning_settings import located
 
-    if given:
-        return list(given)
+    if given or config_file is None:
+        return list(given or [])
     named = settings.get("spin_orbit") or []
     named = [named] if isinstance(named, str) else named
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
         raise UserError(f"{config_file}: spin_orbit is {named!r}; give store:CAMPAIGN, a file, or a list of them")
-    return [str(path_of({"spin_orbit": one}, "spin_orbit", config_file)) for one in named]
+    return [str(located(one, config_file)) for one in named]
 
 
 @dataclass

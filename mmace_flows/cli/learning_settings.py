@@ -119,9 +119,12 @@ def path_of(settings: dict[str, Any], name: str, config_file: Path | None) -> Pa
     """A path of the settings file, relative to the file's folder."""
     if settings.get(name) is None or config_file is None:
         return None
-    if str(settings[name]).startswith(STORE):  # labels of the store are in no folder
-        return Path(str(settings[name]))
-    return config_file.parent / str(settings[name])
+    return located(str(settings[name]), config_file)
+
+
+def located(name: str, config_file: Path) -> Path:
+    """What the settings file calls ``name``."""
+    return Path(name) if name.startswith(STORE) else config_file.parent / name  # the store is in no folder
 
 
 def parsed_keys(pairs: list[str] | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mmace_flows.schemas.document import Document
-from mmace_flows.schemas.kpoints import Grid, kpoint_grid
+from mmace_flows.schemas.kpoints import SPACING, Grid, kpoint_grid
 
 
 class Pseudopotential(Document):
@@ -55,8 +55,7 @@ class EspressoSettings(Document):
     kpoint_spacing: float | None = Field(
         default=None,
         gt=0.0,
-        description="largest spacing of the grid, Å⁻¹, without the 2π: n_i = ⌈|b_i|/spacing⌉ with a_i·b_j = δ_ij, "
-        "or more where the lattice's symmetry asks for equal numbers",
+        description=SPACING,
     )
     gamma: bool | None = Field(
         default=None,

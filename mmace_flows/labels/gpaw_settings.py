@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mmace_flows.schemas.document import Document
-from mmace_flows.schemas.kpoints import Grid, kpoint_grid
+from mmace_flows.schemas.kpoints import SPACING, Grid, kpoint_grid
 
 
 class MixerSettings(Document):
@@ -39,8 +39,7 @@ class GPAWSettings(Document):
     kpoint_spacing: float | None = Field(
         default=None,
         gt=0.0,
-        description="largest spacing of the grid, Å⁻¹, without the 2π: n_i = ⌈|b_i|/spacing⌉ with a_i·b_j = δ_ij, "
-        "or more where the lattice's symmetry asks for equal numbers",
+        description=SPACING,
     )
     gamma: bool | None = Field(
         default=None,

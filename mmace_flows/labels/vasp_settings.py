@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mmace_flows.schemas.document import Document
-from mmace_flows.schemas.kpoints import kpoint_grid
+from mmace_flows.schemas.kpoints import SPACING, kpoint_grid
 
 ISMEAR = {"fermi-dirac": -1, "gaussian": 0, "methfessel-paxton": 1}
 # tags that other settings, the moments or the structure decide
@@ -43,8 +43,7 @@ class VaspSettings(Document):
     kpoint_spacing: float | None = Field(
         default=None,
         gt=0.0,
-        description="largest spacing of the grid, Å⁻¹, without the 2π: n_i = ⌈|b_i|/spacing⌉ with a_i·b_j = δ_ij, "
-        "or more where the lattice's symmetry asks for equal numbers",
+        description=SPACING,
     )
     smearing: Literal["fermi-dirac", "gaussian", "methfessel-paxton"] = Field(
         default="fermi-dirac", description="occupations (ISMEAR); the free energy belongs to the forces"

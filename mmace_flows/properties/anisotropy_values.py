@@ -17,7 +17,7 @@ from mmace_flows.properties.anisotropy import (
     uniaxial_constants,
     upward,
 )
-from mmace_flows.properties.anisotropy_axes import TOLERANCE, magnetic_axes
+from mmace_flows.properties.anisotropy_axes import TOLERANCE, MagneticAxes, magnetic_axes
 from mmace_flows.schemas.anisotropy_entry import AnisotropyValues
 from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
@@ -40,12 +40,15 @@ def values_from_document(document: SpinOrbitDocument, axis: np.ndarray | None = 
     if document.status != "converged":
         return None
     volume = abs(float(np.linalg.det(np.array(document.structure.cell))))
+    lengths = np.array(document.lengths)
+    axes = magnetic_axes(document.structure, lengths)
     found = values(
         document.structure,
-        np.array(document.lengths),
+        lengths,
         np.array(document.directions),
         np.array(document.energies),
         axis=axis,
+        axes=axes,
         energy=document.free_energy,
         source=document.spin_orbit_key,
         method={
@@ -55,8 +58,7 @@ def values_from_document(document: SpinOrbitDocument, axis: np.ndarray | None = 
         },
         created=document.created,
     )
-    turns = magnetic_axes(document.structure, np.array(document.lengths)).turns
-    asymmetry = surface_of(found).asymmetry(turns)
+    asymmetry = surface_of(found).asymmetry(axes.turns)
     spread = float(np.hypot(document.band_cut_error or 0.0, asymmetry)) / volume * EV_PER_CUBIC_ANGSTROM
     return found.model_copy(update={"symmetry_error": asymmetry, "spread": spread})
 
@@ -68,6 +70,7 @@ def values(
     energies: np.ndarray,
     *,
     axis: np.ndarray | None = None,
+    axes: MagneticAxes | None = None,
     spread: float | None = None,
     energy: float | None = None,
     source: str,
@@ -81,7 +84,8 @@ def values(
     eV per cell; ``axis`` [3]: uniaxial constants about it, whatever the crystal. Without it the magnetic crystal
     decides: cubic constants, or uniaxial ones about its three-, four- or six-fold axis, or, where it has none, about
     the axis along which the part of degree 2 is most extreme. ``spread`` of K1, MJ/m³; ``energy`` of the structure, eV
-    per cell; ``tolerance`` of symmetry, Å. Raises UserError for too few directions.
+    per cell; ``axes`` of the magnetic crystal where they are known, else found to ``tolerance``, Å.
+    Raises UserError for too few directions.
     """
     vectors, energies = np.asarray(vectors, dtype=float), np.asarray(energies, dtype=float)
     if not np.isfinite(energies).all():
@@ -90,7 +94,7 @@ def values(
     easy, hard, strength = surface.ends()
     symbols = structure.symbols
     atoms, volume = len(symbols), abs(float(np.linalg.det(np.array(structure.cell))))
-    axes = magnetic_axes(structure, lengths, tolerance)
+    axes = axes or magnetic_axes(structure, lengths, tolerance)
     symmetry: Literal["uniaxial", "cubic"] = "uniaxial"
     if axis is None and axes.cubic is not None:
         symmetry = "cubic"

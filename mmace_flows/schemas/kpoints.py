@@ -9,6 +9,10 @@ import numpy as np
 
 Grid = tuple[int, int, int]
 
+SPACING = (  # of every engine's settings
+    "largest spacing of the grid, Å⁻¹, without the 2π: n_i = ⌈|b_i|/spacing⌉ with a_i·b_j = δ_ij, "
+    "or more where the lattice's symmetry asks for equal numbers"
+)
 FLAT = 1e-6  # Å³; a cell with a smaller volume is none, and engines refuse it
 LATTICE_TOLERANCE = 1e-2  # Å: a relaxed lattice still has its symmetry
 
@@ -24,25 +28,18 @@ def kpoint_grid(cell: Any, spacing: float) -> Grid:
     Parameters: ``cell`` [3,3] Å, vectors as rows.
     """
     lattice = np.asarray(cell, dtype=float)
-    grid = _plain_grid(lattice, spacing)
-    if len(set(grid)) > 1:
-        turns = _lattice_symmetries(lattice)
-        while (joined := _broken(grid, turns)) is not None:
-            number = max(grid[axis] for axis in joined)
-            for axis in joined:
-                grid[axis] = number
-    x, y, z = grid
-    return x, y, z
+    return _symmetric(_plain_grid(lattice, spacing), lattice)
 
 
 def grid_in_key(cell: Any, settings: dict[str, Any]) -> list[Any]:
     """What the key of a result says of its grid besides its ``settings``: nothing, unless symmetry made it finer than
     the spacing asks for. Results from before this was done are then not taken for what is asked for now."""
-    spacing = settings.get("kpoint_spacing")
-    if not isinstance(spacing, int | float) or spacing <= 0 or abs(np.linalg.det(np.asarray(cell, dtype=float))) < FLAT:
+    spacing, lattice = settings.get("kpoint_spacing"), np.asarray(cell, dtype=float)
+    if not isinstance(spacing, int | float) or spacing <= 0 or abs(np.linalg.det(lattice)) < FLAT:
         return []
-    grid = kpoint_grid(cell, float(spacing))
-    return [] if list(grid) == _plain_grid(np.asarray(cell, dtype=float), float(spacing)) else [list(grid)]
+    plain = _plain_grid(lattice, float(spacing))
+    grid = _symmetric(plain, lattice)
+    return [] if grid == plain else [list(grid)]
 
 
 def spacing_with_two_pi(spacing: float) -> float:
@@ -50,10 +47,24 @@ def spacing_with_two_pi(spacing: float) -> float:
     return 2.0 * pi * spacing
 
 
-def _plain_grid(lattice: np.ndarray, spacing: float) -> list[int]:
+def _plain_grid(lattice: np.ndarray, spacing: float) -> Grid:
     lengths = np.linalg.norm(np.linalg.inv(lattice).T, axis=1)
     # the little less than one keeps a length that is an exact multiple from being rounded up by its last bit
-    return [max(1, ceil(length / spacing - 1e-9)) for length in lengths]
+    x, y, z = (max(1, ceil(length / spacing - 1e-9)) for length in lengths)
+    return x, y, z
+
+
+def _symmetric(plain: Grid, lattice: np.ndarray) -> Grid:
+    """``plain`` with larger numbers where a symmetry of the lattice would take points off the grid."""
+    if len(set(plain)) == 1:
+        return plain
+    grid, turns = list(plain), _lattice_symmetries(lattice)
+    while (joined := _broken(grid, turns)) is not None:
+        number = max(grid[axis] for axis in joined)
+        for axis in joined:
+            grid[axis] = number
+    x, y, z = grid
+    return x, y, z
 
 
 def _lattice_symmetries(lattice: np.ndarray) -> np.ndarray:
