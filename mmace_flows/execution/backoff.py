@@ -214,7 +214,7 @@ def revive(connection: Connection) -> None:
     if connection.embedded is not None:
         port = connection.embedded.join()["port"]
         if port != connection.arguments["port"]:
-            raise UserError(f"another program took the database's port, it is on {port} now; stop and resume")
+            raise UserError(f"the database was started on another port, {port}; stop and resume")
     with pymongo.timeout(ANSWER_SECONDS):
         connection.client.admin.command("ping")
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
 
 from mmace.errors import UserError
-from mmace_flows.execution.mongod import find_mongod, running_mongod, start_mongod, stop_mongod
+from mmace_flows.execution.mongod import PortTaken, find_mongod, running_mongod, start_mongod, stop_mongod
 from mmace_flows.execution.processes import FileLock, ProcessName, make_folder, write_file
 from mmace_flows.execution.settings import Settings
 
@@ -60,7 +61,7 @@ class EmbeddedDatabase:
             if not had_lease:  # a disk that is full by now is no reason to lose what is there
                 write_file(lease, "")
             try:
-                return self._ensure_running()
+                return self._ensure_running(expected=had_lease or self._others())
             except BaseException:
                 if not had_lease:
                     lease.unlink(missing_ok=True)
@@ -80,7 +81,7 @@ class EmbeddedDatabase:
         make_folder(self.folder, self.settings.data_dir_mend)
         with self._lock:
             make_folder(self.leases)
-            arguments = self._ensure_running()
+            arguments = self._ensure_running(expected=self._others())
             write_file(self.leases / KEEP, "")
         return int(arguments["port"])
 
@@ -116,6 +117,9 @@ class EmbeddedDatabase:
                 lease.unlink(missing_ok=True)
         return sorted(users)
 
+    def _others(self) -> bool:
+        return any(pid != os.getpid() for pid in self._users())
+
     def _stop(self) -> bool:
         found = running_mongod(self.folder)
         if found is None:
@@ -124,8 +128,11 @@ class EmbeddedDatabase:
             raise UserError(f"mongod (process {found[0]}) does not end; see {self.folder / 'mongod.log'}")
         return True
 
-    def _ensure_running(self) -> dict[str, Any]:
-        """Start or find the server and make sure that our user exists in it."""
+    def _ensure_running(self, expected: bool) -> dict[str, Any]:
+        """Start or find the server and make sure that our user exists in it.
+
+        ``expected``: living processes know its port; where the server was when it died, there they look for it.
+        """
         known = self._read_connection()
         if known is None and (self.folder / "data" / "WiredTiger").exists():
             raise UserError(
@@ -140,7 +147,14 @@ class EmbeddedDatabase:
         if found is None:
             program = find_mongod(self.settings.mongod)
             preferred = known.get("port") if known else None
-            found = start_mongod(program, self.folder, self.settings.database_port, preferred)
+            fixed = self.settings.database_port or (preferred if expected else None)
+            try:
+                found = start_mongod(program, self.folder, fixed, preferred)
+            except PortTaken as error:
+                if fixed == self.settings.database_port:
+                    raise
+                mend = "free it, or stop all that wait for the database (they look for it there) and start again"
+                raise PortTaken(error.port, mend) from error
         port = found[1]
         if known is None or known.get("port") != port:
             self._write_connection(password, port)

@@ -10,17 +10,25 @@ import signal
 import socket
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 from mmace.errors import UserError
 from mmace_flows.execution.processes import make_folder, process_start
 
 CACHE_GIGABYTES = 0.5
-FIRST_PORT = 27117  # ports are tried from here on
-LAST_PORT = 27617
+PORTS = range(27117, 27617)
 NEEDED_BYTES = 400 * 1024**2  # journal and first files of an empty database
 START_SECONDS = 60
 STOP_SECONDS = 60
+
+
+class PortTaken(UserError):
+    """The one port that the server may have is another program's."""
+
+    def __init__(self, port: int, mend: str = "free it or change MMACE_DATABASE_PORT") -> None:
+        super().__init__(f"port {port} is taken by another program; {mend}")
+        self.port = port
 
 
 def find_mongod(configured: Path | None = None) -> Path:
@@ -69,8 +77,8 @@ def port_is_free(port: int) -> bool:
 def start_mongod(program: Path, folder: Path, port: int | None, preferred: int | None = None) -> tuple[int, int]:
     """Start a server on ``folder`` and wait until it answers; returns (process id, port).
 
-    It listens on loopback only and asks for a password (``--auth``). ``port`` is fixed by the user; without it the
-    first free port is taken, ``preferred`` first. Raises UserError: port taken, disk full, library missing, …
+    It listens on loopback only and asks for a password (``--auth``). ``port`` is the only one it may have; without it
+    ``preferred`` is tried, and then others. Raises PortTaken, UserError: disk full, library missing, …
     """
     data = make_folder(folder / "data")
     free = shutil.disk_usage(data).free
@@ -79,16 +87,25 @@ def start_mongod(program: Path, folder: Path, port: int | None, preferred: int |
             f"{folder}: {free // 1024**2} MB free on this disk, the database needs {NEEDED_BYTES // 1024**2} MB; "
             "free some space or choose another folder with --data-dir"
         )
-    candidates = [port] if port is not None else [*([preferred] if preferred else []), *range(FIRST_PORT, LAST_PORT)]
+    candidates = [port] if port is not None else [*([preferred] if preferred else []), *_ports_of(folder)]
     for candidate in candidates:
         if not port_is_free(candidate):
             if port is not None:
-                raise UserError(f"port {port} is taken by another program; free it or change MMACE_DATABASE_PORT")
+                raise PortTaken(port)
             continue
         pid = _launch(program, folder, data, candidate, fixed=port is not None)
         if pid is not None:
             return pid, candidate
-    raise UserError(f"no free port between {FIRST_PORT} and {LAST_PORT}; set MMACE_DATABASE_PORT to a free one")
+    raise UserError(f"no free port in {PORTS.start}-{PORTS.stop - 1}; set MMACE_DATABASE_PORT to a free one")
+
+
+def _ports_of(folder: Path) -> list[int]:
+    """All ports, in an order of the folder's own.
+
+    A server that was killed is away for seconds; the next server that starts on this machine shall not take its port.
+    """
+    first = zlib.crc32(str(folder).encode()) % len(PORTS)
+    return [*PORTS[first:], *PORTS[:first]]
 
 
 def _launch(program: Path, folder: Path, data: Path, port: int, fixed: bool) -> int | None:
@@ -118,7 +135,7 @@ def _launch(program: Path, folder: Path, data: Path, port: int, fixed: bool) -> 
             text += stream.read()
     if result.returncode == 48 or "Address already in use" in text:
         if fixed:
-            raise UserError(f"port {port} is taken by another program; free it or change MMACE_DATABASE_PORT")
+            raise PortTaken(port)
         return None
     raise UserError(_start_message(program, text, result.returncode, log))
 

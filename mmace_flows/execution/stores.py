@@ -53,6 +53,7 @@ def _anisotropy_indexes() -> list[list[tuple[str, int]]]:
         [("entry_id", 1)],
         *(ordered(way) for way in ways),
         *(ordered(group, "values.k1") for group in ("chemical_system", "level", "campaigns")),
+        ordered("space_group_number", "ordering"),  # what little both leave is sorted sooner than found in any order
         *([(field, 1), ("entry_id", 1)] for field in ("values.spread", "volume_per_atom", "updated")),
         *([(field, 1)] for field in ("parent", "last_updated")),
     ]

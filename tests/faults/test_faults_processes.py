@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 from execution_tools import Machine, descendants, kill, read_until, wait_for
 from fault_tools import CAMPAIGN, Server, assert_complete, began, spooled, submit, worker
 
+from mmace_flows.execution.mongod import port_is_free
 from mmace_flows.execution.processes import ProcessName
 
 pytestmark = [pytest.mark.engine, pytest.mark.faults]
@@ -72,6 +75,25 @@ def test_embedded_database_killed_during_a_campaign(machine: Machine, stores) ->
     assert "does not answer" in output and "the database answers again after" in output
     assert_complete(stores(), 8)
     assert set(began(machine).values()) == {1}, "a job was repeated only because the database was away"
+
+
+def test_embedded_database_whose_port_is_taken_while_it_is_away(machine: Machine, stores) -> None:
+    run = machine.start(*machine.run("jobs=6", "seconds=1"))
+    lines = read_until(run, "add: 1: done")
+    port = json.loads((machine.data / "mongo" / "connection.json").read_text())["port"]
+    server = machine.mongod()
+    assert server is not None
+    kill(server)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        assert wait_for(lambda: port_is_free(port), 10)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        lines += read_until(run, f"port {port} is taken by another program; free it, or stop all")
+    output = "".join(lines) + run.communicate(timeout=240)[0]
+    assert run.returncode == 0 and "the database answers again after" in output, output
+    assert_complete(stores(), 6)
+    assert set(began(machine).values()) == {1}
 
 
 def test_result_of_a_long_job_survives_database_and_worker(machine: Machine, server: Server, stores) -> None:

@@ -1,6 +1,7 @@
 """Starting mongod: what can go wrong is one line. Programs here are small scripts that fail like mongod does."""
 
 import shutil
+import socket
 from collections import namedtuple
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from mmace.errors import UserError
 from mmace_flows.execution import mongod
 from mmace_flows.execution.embedded import EmbeddedDatabase
+from mmace_flows.execution.processes import ProcessName
 from mmace_flows.execution.settings import Settings
 
 
@@ -68,3 +70,26 @@ def test_stale_lock_file_of_a_dead_or_foreign_process(tmp_path: Path) -> None:
     for content in ("", "999999999\n", "1\n", "rubbish"):
         (data / "mongod.lock").write_text(content)
         assert mongod.running_mongod(tmp_path) is None
+
+
+def test_folders_have_ports_of_their_own(tmp_path: Path) -> None:
+    """A server that starts while another's is away for a moment must not stand where that one was."""
+    first = {mongod._ports_of(tmp_path / str(number))[0] for number in range(20)}
+    assert len(first) > 15
+    for number in (0, 7):
+        assert sorted(mongod._ports_of(tmp_path / str(number))) == list(mongod.PORTS)
+
+
+def test_port_that_living_processes_know_is_waited_for(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        database = EmbeddedDatabase(Settings(data_dir=tmp_path, mongod=program(tmp_path, "exit 7")))
+        (tmp_path / "mongo" / "leases").mkdir(parents=True)
+        database._write_connection("secret", port)
+        with pytest.raises(UserError, match="code 7"):  # nobody knows the port: another is tried
+            database.join()
+        (database.leases / str(ProcessName.this())).touch()
+        with pytest.raises(UserError, match=f"port {port} is taken by another program; free it, or stop all"):
+            database.join()
