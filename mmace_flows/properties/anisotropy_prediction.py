@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 from mmace.errors import UserError
 from mmace_flows import __version__
 from mmace_flows.labels.collinear import split_moments
-from mmace_flows.properties.anisotropy_axes import TOLERANCE
-from mmace_flows.properties.anisotropy_values import values
+from mmace_flows.properties.anisotropy_axes import TOLERANCE, magnetic_axes
+from mmace_flows.properties.anisotropy_values import first_constant, values
 from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, prediction_key
 from mmace_flows.schemas.document import Document, content_hash
 from mmace_flows.schemas.structure import MagneticStructure
@@ -116,18 +116,24 @@ def _prediction(
     vectors = directions(settings.directions)
     surfaces = np.array([direction_energies(one, atoms, vectors) for one in models])
     key = prediction_key(structure, name, settings.model_dump())
-    details: dict[str, Any] = {
-        "axis": None if settings.axis is None else np.array(settings.axis),
-        "source": key,
-        "method": {"model": name, "members": len(models)},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "tolerance": settings.symmetry_tolerance,
-    }
-    found = values(structure, lengths, vectors, surfaces.mean(0), energy=energy, **details)
+    axes = magnetic_axes(structure, lengths, settings.symmetry_tolerance)
+    axis = None if settings.axis is None else np.array(settings.axis)
+    found = values(
+        structure,
+        lengths,
+        vectors,
+        surfaces.mean(0),
+        axis=axis,
+        axes=axes,
+        energy=energy,
+        source=key,
+        method={"model": name, "members": len(models)},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     if len(models) > 1:
         if found.symmetry == "uniaxial":  # about the axis of the mean: constants about other axes do not compare
-            details["axis"] = np.array(found.axis)
-        constants = [values(structure, lengths, vectors, one, **details).k1 for one in surfaces]
+            axis = np.array(found.axis)
+        constants = [first_constant(structure, axes, vectors, one, axis) for one in surfaces]
         found = found.model_copy(update={"spread": float(np.std(constants, ddof=1))})
     return AnisotropyPrediction(
         prediction_key=key,

@@ -17,7 +17,7 @@ from mmace_flows.properties.anisotropy import (
     uniaxial_constants,
     upward,
 )
-from mmace_flows.properties.anisotropy_axes import TOLERANCE, MagneticAxes, magnetic_axes
+from mmace_flows.properties.anisotropy_axes import MagneticAxes, magnetic_axes
 from mmace_flows.schemas.anisotropy_entry import AnisotropyValues
 from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
@@ -76,7 +76,6 @@ def values(
     source: str,
     method: dict[str, Any],
     created: str,
-    tolerance: float = TOLERANCE,
 ) -> AnisotropyValues:
     """Constants, ends and magnet's figures of N atoms from D directions.
 
@@ -84,7 +83,7 @@ def values(
     eV per cell; ``axis`` [3]: uniaxial constants about it, whatever the crystal. Without it the magnetic crystal
     decides: cubic constants, or uniaxial ones about its three-, four- or six-fold axis, or, where it has none, about
     the axis along which the part of degree 2 is most extreme. ``spread`` of K1, MJ/m³; ``energy`` of the structure, eV
-    per cell; ``axes`` of the magnetic crystal where they are known, else found to ``tolerance``, Å.
+    per cell; ``axes`` of the magnetic crystal where they are known.
     Raises UserError for too few directions.
     """
     vectors, energies = np.asarray(vectors, dtype=float), np.asarray(energies, dtype=float)
@@ -94,16 +93,8 @@ def values(
     easy, hard, strength = surface.ends()
     symbols = structure.symbols
     atoms, volume = len(symbols), abs(float(np.linalg.det(np.array(structure.cell))))
-    axes = axes or magnetic_axes(structure, lengths, tolerance)
-    symmetry: Literal["uniaxial", "cubic"] = "uniaxial"
-    if axis is None and axes.cubic is not None:
-        symmetry = "cubic"
-        along = upward(axes.cubic[0])
-        first, second = cubic_constants(vectors, energies, axes.cubic)
-    else:
-        given = axes.unique if axis is None else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
-        along = surface.quadrupole_axis() if given is None else given
-        first, second = uniaxial_constants(surface, along)
+    axes = axes or magnetic_axes(structure, lengths)
+    symmetry, along, first, second = _constants(surface, vectors, energies, axes, axis)
     if strength < NO_ANISOTROPY * atoms:
         kind: Literal["axis", "plane", "cone", "none"] = "none"
     else:
@@ -136,6 +127,30 @@ def values(
         method=method,
         created=created,
     )
+
+
+def first_constant(
+    structure: MagneticStructure,
+    axes: MagneticAxes,
+    vectors: np.ndarray,
+    energies: np.ndarray,
+    axis: np.ndarray | None = None,
+) -> float:
+    """K1, MJ/m³, as `values` finds it from energies [D], eV per cell, at ``vectors`` [D,3], and nothing else."""
+    energies = np.asarray(energies, dtype=float)
+    first = _constants(fit_surface(vectors, energies), vectors, energies, axes, axis)[2]
+    return first * EV_PER_CUBIC_ANGSTROM / abs(float(np.linalg.det(np.array(structure.cell))))
+
+
+def _constants(
+    surface: Surface, vectors: np.ndarray, energies: np.ndarray, axes: MagneticAxes, axis: np.ndarray | None
+) -> tuple[Literal["uniaxial", "cubic"], np.ndarray, float, float]:
+    """Symmetry, the axis [3] they are about, and K1 and K2, eV per cell."""
+    if axis is None and axes.cubic is not None:
+        return "cubic", upward(axes.cubic[0]), *cubic_constants(vectors, energies, axes.cubic)
+    given = axes.unique if axis is None else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
+    along = surface.quadrupole_axis() if given is None else given
+    return "uniaxial", along, *uniaxial_constants(surface, along)
 
 
 def surface_of(found: AnisotropyValues) -> Surface:
