@@ -144,12 +144,16 @@ def train_command(
     check_output(folder, members)
     console = Console(stderr=True, quiet=follows())
     initial = load(checkpoint_file(model_from)) if model_from is not None else None
+    begin = [] if initial is None else [initial] * members
     model_settings = dict(settings.get("model") or {}) | given(symmetry=symmetry)
     sources = sources_of(settings, config_file, spin_orbit)
     if sources and initial is None:
         model_settings = unified_model(model_settings)
     elif sources and initial and initial.config.symmetry == "nonsoc":
-        initial = with_part(initial, model_settings.pop("anisotropy", None))
+        part = model_settings.pop("anisotropy", None) or {}
+        # parts of their own: with equal ones the members would agree where they know nothing
+        begin = [with_part(initial, {"seed": training.seed + number, **part}) for number in range(members)]
+        initial = begin[0]
     if initial is None:
         check_model_settings(model_settings, where)
     reading = data_options(settings, key, format_name, elements, zero_moments)
@@ -177,7 +181,7 @@ def train_command(
         sets=sets,
         folder=folder,
         potential=potential,
-        initial=initial,
+        initial=begin,
         overwrite=overwrite,
         plots=plots,
         as_json=as_json,

@@ -147,7 +147,7 @@ def finetune_command(
         training=training,
         sets=sets,
         folder=folder,
-        initial=initial,
+        initial=[initial],
         overwrite=overwrite,
         plots=plots,
         as_json=as_json,

@@ -90,7 +90,7 @@ class TrainingJob:
     sets: DataSets
     folder: Path
     potential: PotentialConfig | None = None
-    initial: Potential | None = None
+    initial: Sequence[Potential] = ()  # what each member begins from, or none
     overwrite: bool = False
     plots: bool = True
     as_json: bool = False
@@ -144,7 +144,8 @@ def run_training(
     sets = job.sets
 
     def plain(progress: Any) -> TrainingResult:
-        arguments = (job.potential, job.training, sets.training, sets.validation, job.folder, job.initial)
+        begin = job.initial[0] if job.initial else None
+        arguments = (job.potential, job.training, sets.training, sets.validation, job.folder, begin)
         return train(*arguments, progress, overwrite=job.overwrite, tensorboard=job.tensorboard)
 
     result = with_progress(run or plain, job.training, console)
@@ -204,7 +205,7 @@ def run_committee(job: TrainingJob, members: int, bootstrap: bool, console: Any)
         job.folder,
         members,
         bootstrap=bootstrap,
-        initial_model=job.initial,
+        initial_model=job.initial or None,
         overwrite=job.overwrite,
         tensorboard=job.tensorboard,
         runner=one,
@@ -233,7 +234,7 @@ def _say_scores(out: Any, scores: dict[str, AnisotropyScores]) -> None:
 
 
 def _announce(job: TrainingJob, console: Any, more: str) -> None:
-    config = job.potential or (job.initial.config if job.initial is not None else None)
+    config = job.potential or (job.initial[0].config if job.initial else None)
     elements = config.elements if config is not None else job.sets.elements
     say(
         console,

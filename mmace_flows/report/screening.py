@@ -126,7 +126,7 @@ def _failed(state: ScreeningState) -> Section | None:
         [names[key].formula if key in names else key, names[key].ordering if key in names else "", reason]
         for key, reason in state.failed.items()
     ]
-    return Section("failed", "Set aside", html.table(["formula", "ordering", "why DFT gave nothing"], rows, 3))
+    return Section("failed", "Set aside", html.table(["formula", "ordering", "why"], rows, 3))
 
 
 def _role(row: Ranked) -> str:

@@ -91,6 +91,9 @@ class AnisotropyEntry(Document):
     values: AnisotropyValues = Field(description="the best that is known")
     dft: AnisotropyValues | None = None
     model: AnisotropyValues | None = None
+    became: MagneticState | None = Field(
+        default=None, description="the ordering in which DFT ended that was started in this one, if none stayed"
+    )
     campaigns: list[str] = Field(default=[])
     code_version: str
     updated: str = Field(description="ISO 8601 time, UTC")

@@ -37,10 +37,15 @@ class Ranked(Document):
     predicted: float | None = Field(default=None, description="the ranked quantity, by the model")
     spread: float | None = Field(default=None, description="of K1 over the committee, MJ/m³")
     computed: float | None = Field(default=None, description="the ranked quantity, by DFT")
+    became: str | None = Field(
+        default=None, description="the ordering in which DFT ended, where it left this one: that row has its value"
+    )
 
     @property
     def best(self) -> float | None:
-        """DFT's value where there is one, else the model's."""
+        """DFT's value where there is one, else the model's; None for an ordering that DFT did not keep."""
+        if self.became is not None:
+            return None
         return self.computed if self.computed is not None else self.predicted
 
 

@@ -25,11 +25,12 @@ from mmace_flows.properties.anisotropy_values import values_from_document
 from mmace_flows.schemas.anisotropy_entry import AnisotropyPrediction, entry_id
 from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
-from mmace_flows.schemas.structure import MagneticStructure
+from mmace_flows.schemas.structure import MagneticState, MagneticStructure
 from mmace_flows.screening.entries import ValuesOf, dft_method, make_entry, model_method
 from mmace_flows.screening.hull import Hulls
+from mmace_flows.structures.moments import magnetic_state
 
-BUILDER_VERSION = 2  # raise it when rows come out otherwise: all are made again
+BUILDER_VERSION = 3  # raise it when rows come out otherwise: all are made again
 BUILT_FROM = "built_from"  # field of a row beside those of AnisotropyEntry
 HULL_TOLERANCE = 1e-9  # eV per atom
 DUPLICATE_KEY = 11000
@@ -45,6 +46,7 @@ class Sources:
     ordering: str
     runs: list[str] = field(default_factory=list)
     predictions: list[str] = field(default_factory=list)
+    became: MagneticState | None = None  # where DFT was started in this ordering and ended in another
     stamps: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -135,6 +137,7 @@ class AnisotropyBuilder(Builder):  # type: ignore[misc]
                 [AnisotropyPrediction.from_store(one) for one in item["predictions"]],
                 self.values_of,
                 self._above_hull,
+                group.became,
             )
         except (UserError, ValidationError, ValueError, KeyError, SymmetryUndeterminedError) as error:
             reason = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
@@ -181,6 +184,7 @@ class AnisotropyBuilder(Builder):  # type: ignore[misc]
     def _look(self) -> dict[str, Sources]:
         """Every row there should be, by entry_id; collects all known energies on the way. Reads no large arrays."""
         groups: dict[str, Sources] = {}
+        left: list[tuple[str, MagneticState, tuple[str, str]]] = []  # row that DFT left, for which ordering, stamp
         self._methods = {}
 
         def group_of(parent: str, ordering: str) -> Sources:
@@ -190,15 +194,19 @@ class AnisotropyBuilder(Builder):  # type: ignore[misc]
             return document[store.key], str(document.get(store.last_updated_field) or created)
 
         fields = ["spin_orbit_key", "parent", "magnetic_state_reached", "free_energy", "structure.symbols", "engine"]
-        fields += ["settings.dft", "created", self.spin_orbit.last_updated_field]
+        fields += ["settings.dft", "created", "structure.magmoms", self.spin_orbit.last_updated_field]
         for one in self.spin_orbit.query({"status": "converged"}, properties=fields):
             method = dft_method(one["engine"], one.get("settings", {}).get("dft", {}))
             self._methods[one["spin_orbit_key"]] = method
             self._add_energy(method, one)
-            if one.get("magnetic_state_reached"):
-                group = group_of(one["parent"], one["magnetic_state_reached"])
+            reached, said = one.get("magnetic_state_reached"), stamp(one, self.spin_orbit, one["created"])
+            if reached:
+                group = group_of(one["parent"], reached)
                 group.runs.append(one["spin_orbit_key"])
-                group.stamps.append(stamp(one, self.spin_orbit, one["created"]))
+                group.stamps.append(said)
+                asked = magnetic_state(one["structure"]["magmoms"])
+                if asked != reached:
+                    left.append((entry_id(one["parent"], asked), reached, said))
         fields = ["prediction_key", "parent", "ordering", "model", "structure.symbols", "values.energy_per_atom"]
         fields += ["values.created", self.predictions.last_updated_field]
         for one in self.predictions.query({}, properties=fields):
@@ -208,6 +216,10 @@ class AnisotropyBuilder(Builder):  # type: ignore[misc]
             group = group_of(one["parent"], one["ordering"])
             group.predictions.append(one["prediction_key"])
             group.stamps.append(stamp(one, self.predictions, one["values"]["created"]))
+        for key, reached, said in left:
+            if key in groups and not groups[key].runs:
+                groups[key].became = reached
+                groups[key].stamps.append(said)
         if self.labels is not None:
             fields = ["free_energy", "structure.symbols", "engine", "settings"]
             for one in self.labels.query({"status": "converged"}, properties=fields):

@@ -44,11 +44,13 @@ def make_entry(
     predictions: Sequence[AnisotropyPrediction],
     values_of: ValuesOf,
     hull: Callable[[str, MagneticStructure, float | None], float | None],
+    became: MagneticState | None = None,
 ) -> AnisotropyEntry:
     """The row: DFT on top where there is a run, else the newest model. At least one of both lists holds something.
 
     Of several runs the one with the highest cutoff, then the finest k-points, then the newest counts. ``hull`` gives
-    the energy above the hull (eV per atom) of method, structure and energy per atom.
+    the energy above the hull (eV per atom) of method, structure and energy per atom. ``became``: the ordering in
+    which DFT ended that was started in this one.
     Raises UserError where a run's directions are too few, or the structure has no symmetry that can be found.
     """
     run = max(runs, key=_quality, default=None)
@@ -88,6 +90,7 @@ def make_entry(
         values=best,
         dft=dft,
         model=model,
+        became=became if level == "model" else None,
         campaigns=sorted({name for name in campaigns if name}),
         code_version=mmace_flows.__version__,
         updated=datetime.now(UTC).isoformat(timespec="seconds"),

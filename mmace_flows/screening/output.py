@@ -84,6 +84,8 @@ def as_table(rows: Sequence[Row]) -> Table:
         for _, field, digits in COLUMNS:
             value = getattr(row, field)
             shown = "–" if value is None else str(value) if digits is None else f"{value:.{digits}f}"
+            if field == "ordering" and row.became is not None:
+                shown += f" → {row.became}"
             cells.append(shown[:ENTRY_SHOWN] if field == "entry_id" else shown)
         table.add_row(*cells)
     return table

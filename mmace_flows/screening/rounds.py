@@ -24,6 +24,7 @@ from mmace_flows.screening.rule import ScreeningRule
 if TYPE_CHECKING:
     from mmace_flows.execution.stores import Stores
 
+SAME_STATE = 0.01  # relative difference of DFT values up to which two runs of a crystal ended in one state
 ROWS = 500  # of the ranking that a state keeps besides those that DFT has computed
 FLOORS = {"strength_mev_per_atom": 1e-3, "k1": 0.01, "hardness": 0.01}  # below it, errors count as absolute: 1 µeV/atom
 
@@ -92,7 +93,7 @@ def build_state(
         quantity=rule.quantity,
         prospects=len(listed),
         crystals=len({one.crystal for one in listed}),
-        ranking=[row for place, row in enumerate(ranking) if place < ROWS or row.computed is not None],
+        ranking=[row for place, row in enumerate(ranking) if place < ROWS or row.computed is not None or row.became],
         top=top,
         models=list(models),
         runs=gathered["runs"],
@@ -118,9 +119,10 @@ def rank(
 ) -> tuple[list[Ranked], dict[str, str]]:
     """Rows, best first (those of which nothing is known come last), and why DFT gave nothing: prospect id → reason.
 
-    Parameters: ``keys`` prospect id → prediction key; ``predicted`` prediction key → value and spread.
+    Parameters: ``keys`` prospect id → prediction key; ``predicted`` prediction key → value and spread. What DFT
+    computed counts for the ordering in which it ended, as in the table that users ask.
     """
-    rows, failed = [], {}
+    rows, failed, ended = [], {}, {}
     for one in prospects:
         value, spread = predicted.get(keys.get(one.prospect_id, ""), (None, None))
         computed = None
@@ -133,6 +135,8 @@ def rank(
             computed = None if found is None else getattr(found, rule.quantity)
             if found is None:
                 failed[one.prospect_id] = run.error or "DFT gave no energies"
+            elif run.magnetic_state_reached not in (None, one.candidate.magnetic_state):
+                ended[one.prospect_id] = str(run.magnetic_state_reached)
         rows.append(
             Ranked(
                 prospect_id=one.prospect_id,
@@ -145,8 +149,34 @@ def rank(
                 computed=computed,
             )
         )
+    rows = _under_reached(rows, ended)
+    failed |= {row.prospect_id: f"DFT ended in {row.became}" for row in rows if row.became is not None}
     rows.sort(key=lambda row: (row.best is None, -(row.best or 0.0)))
     return rows, failed
+
+
+def _under_reached(rows: Sequence[Ranked], ended: dict[str, str]) -> list[Ranked]:
+    """The rows with DFT's values under the orderings in which it ended, prospect id → that ordering.
+
+    Where the crystal has that state already, the row is set aside: a ferromagnetic one, which takes the value if it has
+    none, or another whose value is the same. Else the row becomes that state, of which no model said anything.
+    """
+    found = {row.prospect_id: row for row in rows}
+    lost = [row for row in rows if row.prospect_id in ended]
+    for row in lost:
+        found[row.prospect_id] = row.model_copy(update={"became": ended[row.prospect_id], "computed": None})
+    for row in lost:
+        reached = ended[row.prospect_id]
+        state = (row.crystal, reached, None)
+        there = [one for one in found.values() if (one.crystal, one.ordering, one.became) == state]
+        known = [one.computed for one in there if one.computed is not None]
+        if reached == "FM" and there:  # a crystal has one ferromagnetic ordering, but many of the others
+            if not known:
+                found[there[0].prospect_id] = there[0].model_copy(update={"computed": row.computed})
+        elif not any(abs(value - (row.computed or 0.0)) <= SAME_STATE * abs(value) for value in known):
+            stated = {"ordering": reached, "predicted": None, "spread": None}
+            found[row.prospect_id] = row.model_copy(update=stated)
+    return list(found.values())
 
 
 def held_out_scores(ranking: Sequence[Ranked], quantity: str) -> dict[str, float | None]:

@@ -28,6 +28,7 @@ ROW_FIELDS: dict[str, str] = {
     "space_group": "space_group",
     "space_group_number": "space_group_number",
     "num_atoms": "num_atoms",
+    "became": "became",
     "level": "level",
     "k1": "values.k1",
     "k2": "values.k2",
@@ -57,6 +58,7 @@ class Row(BaseModel):
     space_group: str
     space_group_number: int
     num_atoms: int
+    became: str | None = Field(description="where DFT, started in this ordering, ended in another: that one")
     level: str = Field(description="where the values come from: model or DFT")
     k1: float = Field(description="MJ/m³")
     k2: float = Field(description="MJ/m³")

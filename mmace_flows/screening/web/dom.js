@@ -57,6 +57,13 @@ export function spaceGroup(text) {
     });
 }
 
+// the magnetic ordering, and after an arrow what DFT made of it where it did not stay
+export function ordering(row) {
+  const title = row.became ? `DFT, started ${row.ordering}, ended ${row.became}: only the model knows this ordering` : null;
+  const left = row.became ? el("span", { class: "became" }, ` → ${row.became}`) : null;
+  return el("span", { class: `order ${row.ordering}`, title }, row.ordering, left);
+}
+
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "";
   if (seconds < 90) return `${Math.round(seconds)} s`;

@@ -1,7 +1,7 @@
 // One material: what is known, pictures, model against DFT, where it comes from, downloads.
 
 import { get } from "./api.js";
-import { el, formula, number, replace, spaceGroup, when } from "./dom.js";
+import { el, formula, number, ordering, replace, spaceGroup, when } from "./dom.js";
 import { failure } from "./failure.js";
 import { circleFigure, closeScenes, structureFigure, surfaceFigure } from "./material_pictures.js";
 import { Camera } from "./scene.js";
@@ -53,7 +53,7 @@ function head(entry) {
     el(
       "p",
       { class: "facts" },
-      el("span", { class: `order ${entry.ordering}` }, entry.ordering),
+      ordering(entry),
       el("span", { class: `level ${entry.level}` }, `by ${entry.level}`),
       el("span", null, spaceGroup(entry.space_group), ` (${entry.space_group_number}, ${entry.crystal_system})`),
       el("span", null, `${entry.num_atoms} atoms`),

@@ -1,6 +1,6 @@
 // Tables: the rows of a page, with headings that sort, and small ones.
 
-import { el, formula, number, spaceGroup } from "./dom.js";
+import { el, formula, number, ordering, spaceGroup } from "./dom.js";
 
 const COLUMNS = [
   {
@@ -9,7 +9,7 @@ const COLUMNS = [
     cell: (row) => el("a", { href: `#/material/${row.entry_id}` }, formula(row.formula)),
   },
   { title: "Space group", sort: "space-group", wide: true, cell: (row) => spaceGroup(row.space_group) },
-  { title: "Order", cell: (row) => el("span", { class: `order ${row.ordering}` }, row.ordering) },
+  { title: "Order", cell: (row) => ordering(row) },
   {
     title: "K₁",
     unit: "MJ/m³",

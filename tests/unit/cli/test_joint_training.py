@@ -79,6 +79,11 @@ def test_a_model_of_energies_gets_a_part_and_goes_on_with_both(files, capsys):
     assert one.anisotropy is not None and float(one.anisotropy.energy_scale) > 0
     assert not np.allclose(one.embedding.detach(), exchange.embedding.detach(), atol=1e-6)  # is trained on too
 
+    assert cli.run([*command, "--output", "two", "--committee", "2"]) == 0
+    parts = [load(f"two/member-{number}/model.safetensors").anisotropy for number in range(2)]
+    different = (parts[0].embedding - parts[1].embedding).abs()
+    assert float(different.detach().min()) > 1e-3  # each has new weights of its own
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),

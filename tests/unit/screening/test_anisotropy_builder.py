@@ -6,12 +6,15 @@ import math
 
 import pytest
 from anisotropy_samples import Collections, prediction, run, structure
+from rich.console import Console
 
 from mmace_flows.properties.anisotropy import EV_PER_CUBIC_ANGSTROM
 from mmace_flows.schemas.anisotropy_entry import AnisotropyEntry
 from mmace_flows.screening.builder import AnisotropyBuilder, BuildSummary, build_anisotropy
 from mmace_flows.screening.entries import dft_method
 from mmace_flows.screening.hull import Hulls
+from mmace_flows.screening.output import as_table
+from mmace_flows.screening.table import row_of
 
 FEPT = structure(["Fe", "Pt"])
 
@@ -46,6 +49,27 @@ def test_orderings_are_rows_of_their_own(stores: Collections) -> None:
     )
     assert build_anisotropy(stores).made == 2
     assert set(stores.entries()) == {("FePt", "FM"), ("FePt", "AFM")}
+
+
+def test_a_row_of_an_ordering_that_dft_left_says_so(stores: Collections) -> None:
+    ferrimagnet = FEPT.model_copy(update={"magmoms": [[0, 0, 3], [0, 0, -1]]})
+    stores.add(prediction(ferrimagnet, ordering="FiM"), prediction(FEPT))
+    build_anisotropy(stores)
+    assert stores.entries()["FePt", "FiM"]["became"] is None
+    stores.add(run(ferrimagnet, 0.003).model_copy(update={"magnetic_state_reached": "FM"}))
+    build_anisotropy(stores)
+    rows = stores.entries()
+    assert rows["FePt", "FiM"]["became"] == "FM" and rows["FePt", "FiM"]["level"] == "model"
+    assert rows["FePt", "FM"]["became"] is None and rows["FePt", "FM"]["level"] == "DFT"
+    shown = row_of(AnisotropyEntry.from_store(rows["FePt", "FiM"]))
+    console = Console(width=200)
+    with console.capture() as text:
+        console.print(as_table([shown]))
+    assert "FiM → FM" in text.get()
+    stores.add(run(ferrimagnet, 0.003, cutoff=800.0).model_copy(update={"magnetic_state_reached": "FiM"}))
+    build_anisotropy(stores)
+    row = stores.entries()["FePt", "FiM"]
+    assert row["became"] is None and row["level"] == "DFT"  # another run stayed
 
 
 def test_the_newest_model_and_the_best_run_count(stores: Collections) -> None:

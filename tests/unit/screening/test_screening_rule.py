@@ -188,6 +188,63 @@ def test_rank_by_dft_where_known_and_why_nothing_came():
     assert failed == {ids[2]: "SCF did not converge"}
 
 
+def under(states: list[tuple[str, str | None]]) -> tuple[list[Ranked], dict[str, str]]:
+    """The ranking of one crystal with orderings (asked, reached by DFT; None: not computed)."""
+    asked = [candidate(structure(["Fe", "Pt"], 1.0 + 0.001 * n), state) for n, (state, _) in enumerate(states)]
+    found = collect_prospects(
+        "c", [{"candidates": [*asked, *sources(4)[0]["candidates"]]}], ScreeningRule(held_out=0), 1000
+    )
+    ids = [one.prospect_id for one in found]
+    assert len({one.crystal for one in found[: len(states)]}) == 1
+    runs = {
+        ids[n]: run(found[n].candidate.structure, k1_volume=0.01 * (n + 1)).model_copy(
+            update={"magnetic_state_reached": reached}
+        )
+        for n, (_, reached) in enumerate(states)
+        if reached is not None
+    }
+    keys = {key: f"p{n}" for n, key in enumerate(ids)}
+    predicted = {f"p{n}": (100.0 + n, 0.1) for n in range(len(ids))}
+    rows, failed = rank(ScreeningRule(quantity="k1"), found, keys, predicted, runs)
+    named = {row.prospect_id: row for row in rows}
+    assert rows[-1].best is None or not failed, "orderings that DFT left come last"
+    return [named[key] for key in ids[: len(states)]], {str(ids.index(key)): why for key, why in failed.items()}
+
+
+def test_a_run_counts_for_the_ordering_in_which_it_ended():
+    (ferri, ferro), failed = under([("FiM", "FM"), ("FM", None)])
+    assert ferri.best is None and ferri.became == "FM" and ferri.computed is None
+    assert ferro.computed == pytest.approx(0.01 / abs(np.linalg.det(structure(["Fe", "Pt"], 1.0).cell)) * 160_217.6634)
+    assert failed == {"0": "DFT ended in FM"}
+
+
+def test_a_run_of_the_ferromagnet_itself_is_not_replaced():
+    (ferri, ferro), _ = under([("FiM", "FM"), ("FM", "FM")])
+    assert ferri.best is None
+    assert ferro.computed == pytest.approx(
+        0.02 / abs(np.linalg.det(structure(["Fe", "Pt"], 1.001).cell)) * 160_217.6634
+    )
+
+
+def test_a_state_that_nobody_asked_for_has_no_prediction():
+    (only,), failed = under([("FM", "FiM")])
+    assert (only.ordering, only.predicted, only.became) == ("FiM", None, None) and only.computed is not None
+    assert not failed
+    assert held_out_scores([only.model_copy(update={"held_out": True})], "k1")["count"] == 0
+
+
+def test_two_runs_that_change_places_are_both_told():
+    rows, failed = under([("FM", "FiM"), ("FiM", "FM")])
+    assert [row.ordering for row in rows] == ["FiM", "FM"] and not failed
+    assert all(row.computed is not None for row in rows)
+
+
+def test_one_state_is_ranked_once():
+    rows, failed = under([("AFM", "FM"), ("FiM", "FM")])
+    assert [row.became for row in rows] == [None, "FM"] and rows[0].ordering == "FM"
+    assert failed == {"1": "DFT ended in FM"}
+
+
 def test_scores_of_held_out_crystals_only():
     rows = [row(str(n), float(n), held_out=True, computed=float(n) ** 2) for n in range(5)]
     rows += [row("trained", 100.0, computed=-100.0)]
