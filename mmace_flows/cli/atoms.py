@@ -42,7 +42,8 @@ def atom_curve_command(
     from rich.console import Console
 
     from mmace.data.writing import check_target, target_format
-    from mmace_flows.cli.learning_output import print_json, termination_interrupts
+    from mmace_flows.cli.learning_output import print_json
+    from mmace_flows.cli.signals import termination_interrupts
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.labels.atom_curves import ground_state_lines, write_atom_curves

@@ -35,7 +35,7 @@ def build_anisotropy_command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mmace_flows.cli.learning_output import termination_interrupts
+    from mmace_flows.cli.signals import termination_interrupts
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.screening.builder import build_anisotropy
 

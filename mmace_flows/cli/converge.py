@@ -76,7 +76,8 @@ def converge_command(
     """
     from rich.console import Console
 
-    from mmace_flows.cli.learning_output import print_json, termination_interrupts
+    from mmace_flows.cli.learning_output import print_json
+    from mmace_flows.cli.signals import termination_interrupts
     from mmace_flows.cli.starts import starts
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores

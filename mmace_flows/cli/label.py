@@ -52,7 +52,7 @@ def label_command(
 
     from mmace.errors import UserError, unknown_key_message
     from mmace_flows.cli.engine_settings import engine_settings
-    from mmace_flows.cli.learning_output import termination_interrupts
+    from mmace_flows.cli.signals import termination_interrupts
     from mmace_flows.cli.starts import starts
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores

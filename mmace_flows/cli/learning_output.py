@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from mmace_flows.cli.signals import termination_interrupts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,22 +77,6 @@ def with_progress(run: Any, config: TrainingConfig, console: Any) -> TrainingRes
     except KeyboardInterrupt as stop:
         console.print(str(stop) or "stopped", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-
-
-@contextmanager
-def termination_interrupts() -> Iterator[None]:
-    """SIGTERM ends the training as Ctrl-C does; outside the main thread nothing changes."""
-    import signal
-    import threading
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def nested(errors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mmace_flows.cli.existing_database import existing_database
+from mmace_flows.cli.signals import termination_interrupts
 
 PORT = 8321
 
@@ -48,18 +49,19 @@ def serve(
     access = Access.for_host(host, read_token(token_file))
     settings = existing_database(data_dir)
     listener = _listen(host, port)
-    stores = open_stores(settings)
-    application = create_app(lambda: stores.collection("anisotropy"), settings, access)
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{listener.getsockname()[1]}/"
-    typer.echo(f"{url}  (Ctrl-C ends it{'; asks for the token' if access.token else ''})")
-    if open_browser:
-        import webbrowser
+    with termination_interrupts():  # uvicorn, when it has finished, sends itself the signal that ended it
+        stores = open_stores(settings)
+        application = create_app(lambda: stores.collection("anisotropy"), settings, access)
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listener.getsockname()[1]}/"
+        typer.echo(f"{url}  (Ctrl-C ends it{'; asks for the token' if access.token else ''})")
+        if open_browser:
+            import webbrowser
 
-        threading.Timer(0.5, webbrowser.open, [url]).start()
-    threading.Thread(target=warm_up, daemon=True).start()
-    config = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+            threading.Timer(0.5, webbrowser.open, [url]).start()
+        threading.Thread(target=warm_up, daemon=True).start()
+        config = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

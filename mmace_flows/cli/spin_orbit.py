@@ -52,7 +52,8 @@ def soc_command(
     import numpy as np
     from rich.console import Console
 
-    from mmace_flows.cli.learning_output import print_json, termination_interrupts
+    from mmace_flows.cli.learning_output import print_json
+    from mmace_flows.cli.signals import termination_interrupts
     from mmace_flows.execution.settings import load_settings
     from mmace_flows.execution.stores import open_stores
     from mmace_flows.labels.gpaw_spin_orbit import check_moments, find_or_compute_spin_orbit

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from mmace.errors import UserError
+from mmace_flows.execution.outputs import SPIN_ORBIT, keys_in_outputs
 from mmace_flows.schemas.document import content_hash
 from mmace_flows.schemas.spin_orbit import SpinOrbitDocument
 from mmace_flows.schemas.structure import MagneticStructure
@@ -43,7 +44,8 @@ def read_documents(source: str, stores: Any = None) -> list[SpinOrbitDocument]:
 
             stores = open_stores()
         campaign = source.removeprefix(STORE)
-        stored = stores.spin_orbit.query({"campaign": campaign} if campaign else {})
+        named = {"spin_orbit_key": {"$in": keys_in_outputs(stores, campaign, SPIN_ORBIT)}} if campaign else {}
+        stored = stores.spin_orbit.query({"$or": [{"campaign": campaign}, named]} if campaign else {})
         found = [SpinOrbitDocument.from_store(one) for one in stored]
         if not found:
             known = ", ".join(sorted(map(str, stores.spin_orbit.distinct("campaign")))) or "none"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError, unknown_key_message
+from mmace_flows.execution.outputs import LABELS, keys_in_outputs
 from mmace_flows.learning.dataset import DataSetSettings, label_configuration, reason_to_set_aside
 from mmace_flows.schemas.label import LabelDocument
 
@@ -85,8 +86,8 @@ def _criteria(stores: Any, campaign: str, part: str, source: str) -> dict[str, A
                 f"{PREFIX}{campaign} gives all its labels"
             )
         return {"label_key": {"$in": list(states[0].get(PARTS[part], []))}}
-    # labels found again by content keep the campaign that asked for them first
-    keys = [key for name in ("training_keys", "test_keys") for key in (states[0].get(name, []) if states else [])]
+    keys = keys_in_outputs(stores, campaign, LABELS)
+    keys += [key for name in ("training_keys", "test_keys") for key in (states[0].get(name, []) if states else [])]
     return {
         "$and": [
             {"$or": [{"campaign": campaign}, {"label_key": {"$in": keys}}]},

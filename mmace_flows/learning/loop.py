@@ -29,8 +29,6 @@ from mmace_flows.learning.train_maker import TrainMaker
 from mmace_flows.properties.bain import BainPathMaker
 from mmace_flows.schemas.structure import Candidate
 
-LABEL_STAGES = ("reference", "relax", "label")  # stages whose jobs compute labels
-
 
 @dataclass
 class ActiveLearningMaker(Maker):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmace.errors import UserError
-from mmace_flows.learning.loop import LABEL_STAGES, label_keys
+from mmace_flows.execution.outputs import LABELS, keys_in_outputs
 from mmace_flows.learning.state import read_states
 from mmace_flows.report import data as make
 from mmace_flows.report import errors_section, sections
@@ -50,7 +50,7 @@ def collect(stores: Stores, campaign: str) -> ReportData:
     # labels that an earlier campaign computed carry its name, so they are found by key
     keys = {key for state in states for key in (*state.training_keys, *state.test_keys, *state.bain_keys)}
     keys |= {key for state in states for key in state.failed_keys}
-    keys |= set(reused_keys(stores, campaign))
+    keys |= set(keys_in_outputs(stores, campaign, LABELS))
     labels = [
         LabelDocument(**_fields(found, LabelDocument))
         for found in stores.labels.query({"$or": [{"campaign": campaign}, {"label_key": {"$in": sorted(keys)}}]})
@@ -73,16 +73,6 @@ def count_jobs(stores: Stores, campaign: str) -> dict[str, dict[str, int]]:
         states = counts.setdefault(queued.stage, {})
         states[queued.state] = states.get(queued.state, 0) + 1
     return counts
-
-
-def reused_keys(stores: Stores, campaign: str) -> list[str]:
-    """Label keys that finished label jobs of ``campaign`` name in their outputs."""
-    found = stores.jobs.docs_store.query({"metadata.campaign": campaign}, properties=["name", "output"])
-    keys: list[str] = []
-    for document in found:
-        if str(document.get("name", "")).split(":")[0] in LABEL_STAGES and document.get("output"):
-            keys += label_keys(document["output"])
-    return keys
 
 
 def _fields(document: dict[str, Any], schema: type[Document]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def serve() -> Iterator[Server]:
     yield start
     for process in running:
         process.terminate()
-        process.wait(30)
+        assert process.wait(30) == 130, "a server that is told to end puts its database away, as after Ctrl-C"
 
 
 @pytest.fixture(scope="session")

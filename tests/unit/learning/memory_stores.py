@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class MemoryStores:
     folder: Path
     labels: MemoryStore = field(default_factory=lambda: memory_store("label_key"))
     loop_states: MemoryStore = field(default_factory=lambda: memory_store("loop_id"))
+    jobs: Any = field(default_factory=lambda: SimpleNamespace(docs_store=memory_store("uuid")))
     models: dict[str, bytes] = field(default_factory=dict)
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)

@@ -161,6 +161,15 @@ def stores(tmp_path, monkeypatch):
     return made
 
 
+def test_runs_of_a_campaign_are_those_that_it_found_too(stores):
+    documents = [run(crystal(number)) for number in range(3)]
+    stores.spin_orbit.update([one.model_dump() for one in documents], key="spin_orbit_key")
+    job = {"uuid": "1", "metadata": {"campaign": "again"}, "output": {"spin_orbit_key": documents[1].spin_orbit_key}}
+    stores.jobs.docs_store.update([job], key="uuid")
+    assert [one.spin_orbit_key for one in read_documents("store:again")] == [documents[1].spin_orbit_key]
+    assert len(read_documents("store:study")) == len(read_documents("store:")) == 3
+
+
 def outputs_of(jobs: list[Job]) -> list[dict[str, Any]]:
     responses = run_locally(Flow(jobs), ensure_success=True, log=False)
     return [responses[one.uuid][1].output for one in jobs]

@@ -56,6 +56,19 @@ def test_all_labels_of_a_campaign_but_the_bain_path(stores, caplog):
     np.testing.assert_array_equal(one.magmoms, document["magmoms"])
 
 
+def test_labels_that_a_campaign_found_in_the_store_are_its_too(stores):
+    """A campaign other than active learning: what it did not compute again stands in the outputs of its jobs."""
+    keys = sorted(one["label_key"] for one in stores.labels.query({"candidate.group": {"$ne": "bain"}}))
+    outputs = [{"label_key": keys[5]}, [{"label_key": keys[6], "status": "converged"}], {"labels": keys[7:9]}, None]
+    jobs = [
+        {"uuid": str(number), "output": output, "metadata": {"campaign": "again"}}
+        for number, output in enumerate(outputs)
+    ]
+    stores.jobs.docs_store.update(jobs, key="uuid")
+    failed = {one["label_key"] for one in stores.labels.query({"status": "failed"})}
+    assert keys_of("store:again", stores) == set(keys[5:9]) - failed
+
+
 def test_parts_of_the_last_iteration(stores):
     state = stores.loop_states.query_one({"iteration": 2})
     for part in ("train", "test", "bain"):
