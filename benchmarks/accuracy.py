@@ -2,11 +2,13 @@
 
     python benchmarks/accuracy.py --data FOLDER --output RESULTS --epochs 100
     python benchmarks/accuracy.py --data FOLDER --output CURVE --steps 4000 --learning-curve 10,30,100,300,1000
+    python benchmarks/accuracy.py --output FENI --sets feni --epochs 100
     python benchmarks/accuracy.py --data FOLDER --output QUICK --epochs 2 --configurations 30 --sets nio
 
-FOLDER holds fe_train.extxyz, fe_valid.extxyz and nio_spin.extxyz; nothing in it is copied. Each case (data set, model,
-number of structures, seed) has a folder of its own under RESULTS and is resumed there: the same command after a kill
-goes on. results.md and results.json are written anew after every case; a case that fails is noted and the rest goes on.
+FOLDER holds fe_train.extxyz, fe_valid.extxyz and nio_spin.extxyz; nothing in it is copied. feni is the project's own.
+Each case (data set, model, number of structures, seed) has a folder of its own under RESULTS and is resumed there: the
+same command after a kill goes on. results.md and results.json are written anew after every case; a case that fails is
+noted and the rest goes on.
 
 All models get the same structures, epochs (or optimiser steps, or minutes of one core), batch size, loss weights,
 learning rates with a cosine to the end, and moving average. The weights kept are the best on 32 training structures; no
@@ -76,9 +78,9 @@ def _duration(seconds: float) -> str:
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options. Exits for what makes no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the public data sets")
+    parser.add_argument("--data", type=Path, default=Path(), help="folder with the public data sets [default: here]")
     parser.add_argument("--output", type=Path, required=True, help="folder of results; the same again goes on")
-    parser.add_argument("--sets", default="fe,nio", help="data sets: fe, nio")
+    parser.add_argument("--sets", default="fe,nio", help="data sets: fe, nio, feni")
     parser.add_argument("--models", default="soc,nonsoc,paper,none", help=f"of {', '.join(MODELS)}")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--epochs", type=int, help="passes over the training structures [default: 100]")

@@ -11,6 +11,7 @@ import numpy as np
 from mmace.errors import UserError
 from mmace.train import Configuration, read_configurations
 
+OWN = Path(__file__).resolve().parents[1] / "workflows" / "data"
 TEST_FRACTION = 0.2  # where one file serves both
 
 
@@ -18,7 +19,7 @@ TEST_FRACTION = 0.2  # where one file serves both
 class DataSet:
     """Files of one data set and what is particular about it."""
 
-    train_file: str
+    train_file: str  # in the folder that is given, or a whole path
     test_file: str | None  # None: a part of the training file, chosen by seed
     elements: tuple[str, ...]
     r_max: float  # Å
@@ -31,6 +32,10 @@ DATA_SETS = {
     "fe": DataSet(
         "fe_train.extxyz", "fe_valid.extxyz", ("Fe",), 4.5, {"Fe": 4.0}, 1.0,
         "Fe (Nikolov et al. 2021): bcc, hcp, strained, liquid, defects; no magnetic forces",
+    ),
+    "feni": DataSet(
+        str(OWN / "feni.extxyz"), None, ("Fe", "Ni"), 5.0, {}, 1.0,
+        "FeNi (workflows/data of this project): Bain path, distorted cells and held moments, NM, FM, AFM and FiM",
     ),
     "nio": DataSet(
         "nio_spin.extxyz", None, ("Ni", "O"), 5.0, {}, 1.285,
